@@ -1,0 +1,54 @@
+# make nightly   set up, make a sample shop if landing/ is empty, and run a whole night
+# make test      set up, and run every check and test
+# make soak      the long tests: many seeds, many kills
+# make bench     speed, measured side by side
+# make lint      the static checks alone
+# make clean     remove what was set up; landing/, truth/ and lake/ stay
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help nightly test soak bench lint clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(BIN)/python:
+	@bash .ci/venv "$(PYTHON)" "$(VENV)"
+
+# torch first and pinned: a range would admit a newer build with gigabytes of GPU libraries.
+$(READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+nightly: $(READY)
+	@test -d landing || $(BIN)/nightrank sample
+	@$(BIN)/nightrank run
+	@$(BIN)/nightrank query "SELECT user_id, rank, item_id, round(score, 3) AS score, model, source, reasons.kind AS because FROM serve.current ORDER BY user_id, rank LIMIT 10"
+	@$(BIN)/nightrank report
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint sql
+
+test: lint
+	$(BIN)/pytest -m "not soak" -n 2
+
+soak: $(READY)
+	$(BIN)/pytest -m soak
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks.night
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
