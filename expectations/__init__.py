@@ -1,0 +1,1 @@
+"""What must hold: the catalogue of tables, and one Great Expectations suite per table."""

@@ -1,0 +1,101 @@
+"""clean.*: what landed, typed, in UTC, without exact duplicates."""
+
+from expectations.catalogue import Column, Table
+
+_CLOCKS = (
+    Column("occurred_at", "TIMESTAMPTZ", "when it happened, by the source's clock", required=True),
+    Column("arrived_at", "TIMESTAMPTZ", "when it was delivered to us", required=True),
+    Column("superseded_at", "TIMESTAMPTZ", "arrival of a later delivery of the same id, else null"),
+)
+_FILE = Column("file_id", "VARCHAR", "ops.files.file_id it came from", required=True)
+_DS = Column("ds", "DATE", "UTC date of occurrence", required=True)
+_SNAPSHOT_DS = Column("ds", "DATE", "UTC date of the snapshot", required=True)
+
+EVENTS = Table(
+    name="clean.events",
+    kind="increment",
+    grain="one delivery of one event",
+    key=("event_id", "ds", "arrived_at"),
+    sort_by=("user_id", "occurred_at", "event_id"),
+    reads=("landing",),
+    columns=(
+        Column("event_id", "VARCHAR", "the shop's id, else md5 of the mapped fields", True),
+        Column("user_id", "VARCHAR", "who", True, is_pii=True),
+        Column("item_id", "VARCHAR", "what", True),
+        Column("behaviour", "VARCHAR", "click, view, favourite, cart, purchase, ...", True),
+        *_CLOCKS,
+        Column("request_id", "VARCHAR", "request that led here; null for search and deep links"),
+        Column("session_id", "VARCHAR", "session, if the source has one"),
+        Column("value", "DOUBLE", "price paid, rating or the like, in the source's unit"),
+        _FILE,
+        _DS,
+    ),
+)
+
+IMPRESSIONS = Table(
+    name="clean.impressions",
+    kind="increment",
+    grain="one delivery of one item in one request, shown or logged as a candidate",
+    key=("impression_id", "ds", "arrived_at"),
+    sort_by=("user_id", "occurred_at", "impression_id"),
+    reads=("landing",),
+    columns=(
+        Column("impression_id", "VARCHAR", "the shop's id, else md5 of the mapped fields", True),
+        Column("request_id", "VARCHAR", "the request that it answered", True),
+        Column("user_id", "VARCHAR", "who", True, is_pii=True),
+        Column("item_id", "VARCHAR", "what", True),
+        Column("is_shown", "BOOLEAN", "false: an eligible item that was not shown", True),
+        Column("position", "INTEGER", "1 is the first; null where not shown"),
+        Column("policy", "VARCHAR", "the ranking policy that filled the slot"),
+        Column("policy_version", "VARCHAR", "its version"),
+        Column("policy_score", "DOUBLE", "its score for this item"),
+        Column("p_logged", "DOUBLE", "logged probability of this item at this position, 0 to 1"),
+        *_CLOCKS,
+        _FILE,
+        _DS,
+    ),
+)
+
+ITEMS = Table(
+    name="clean.items",
+    kind="snapshot",
+    grain="one item in the catalogue of one date",
+    key=("item_id", "ds"),
+    sort_by=("item_id",),
+    reads=("landing", "clean.events"),
+    lookback="all",
+    columns=(
+        Column("item_id", "VARCHAR", "what", True),
+        Column("category", "VARCHAR", "category"),
+        Column("product_type", "VARCHAR", "type within the category"),
+        Column("brand", "VARCHAR", "brand"),
+        Column("title", "VARCHAR", "title"),
+        Column("price", "DOUBLE", "price in the shop's currency"),
+        Column("is_in_stock", "BOOLEAN", "may be sold; true where the source does not say", True),
+        Column("available_from", "DATE", "first date on sale; null: always"),
+        Column("arrived_at", "TIMESTAMPTZ", "when it was delivered to us", True),
+        Column("file_id", "VARCHAR", "ops.files.file_id, or 'derived' from events", True),
+        _SNAPSHOT_DS,
+    ),
+)
+
+USERS = Table(
+    name="clean.users",
+    kind="snapshot",
+    grain="one user known on one date",
+    key=("user_id", "ds"),
+    sort_by=("user_id",),
+    reads=("landing", "clean.events"),
+    lookback="all",
+    columns=(
+        Column("user_id", "VARCHAR", "who", True, is_pii=True),
+        Column("age_band", "VARCHAR", "age band"),
+        Column("country", "VARCHAR", "country"),
+        Column("joined_on", "DATE", "first known date"),
+        Column("arrived_at", "TIMESTAMPTZ", "when it was delivered to us", True),
+        Column("file_id", "VARCHAR", "ops.files.file_id, or 'derived' from events", True),
+        _SNAPSHOT_DS,
+    ),
+)
+
+TABLES = (EVENTS, IMPRESSIONS, ITEMS, USERS)

@@ -1,0 +1,133 @@
+"""ops.*: what happened. Wall time stands only here."""
+
+from expectations.catalogue import Column, Table
+
+_RUN = Column("run_id", "VARCHAR", "ops.nights.run_id", True)
+_DS = Column("ds", "DATE", "date of the night", True)
+
+FILES = Table(
+    name="ops.files",
+    kind="log",
+    grain="one delivery of one file; n_read = n_clean + n_duplicate + n_quarantined",
+    key=("path", "content_hash"),
+    sort_by=("path", "content_hash"),
+    reads=("landing",),
+    columns=(
+        Column("file_id", "VARCHAR", "hash of path and content", True),
+        Column("dataset", "VARCHAR", "events, impressions, items or users", True),
+        Column("path", "VARCHAR", "path below the landing folder", True),
+        Column("content_hash", "VARCHAR", "SHA-256 of the bytes", True),
+        Column("n_bytes", "BIGINT", "size on disk", True),
+        Column("modified_at", "TIMESTAMPTZ", "the file's own time", True),
+        Column("arrived_at", "TIMESTAMPTZ", "delivery time that the mapping gives", True),
+        Column("state", "VARCHAR", "ingested, repeated (content known already) or refused", True),
+        Column("reason", "VARCHAR", "why it was refused or is a repetition"),
+        Column("n_read", "BIGINT", "records; blank and header lines are none", True),
+        Column("n_clean", "BIGINT", "records now in a clean table", True),
+        Column("n_duplicate", "BIGINT", "exact duplicates that were dropped", True),
+        Column("n_quarantined", "BIGINT", "records now in ops.quarantine", True),
+        Column("first_ds", "DATE", "first date of occurrence in the file; null: no clean record"),
+        Column("last_ds", "DATE", "last date of occurrence in the file; null: no clean record"),
+        Column("ingested_at", "TIMESTAMPTZ", "when", True),
+        _RUN,
+        Column("ds", "DATE", "UTC date of delivery", True),
+    ),
+)
+
+QUARANTINE = Table(
+    name="ops.quarantine",
+    kind="log",
+    grain="one record that did not fit",
+    key=("file_id", "line"),
+    sort_by=("file_id", "line"),
+    reads=("landing",),
+    columns=(
+        Column("file_id", "VARCHAR", "ops.files.file_id", True),
+        Column("dataset", "VARCHAR", "events, impressions, items or users", True),
+        Column("path", "VARCHAR", "path below the landing folder", True),
+        Column("line", "BIGINT", "line in the file, the first is 1", True),
+        Column("reason", "VARCHAR", "what did not fit, and which field", True),
+        Column("raw", "VARCHAR", "the record's text, cut to 500 characters", is_pii=True),
+        Column("ds", "DATE", "UTC date of delivery", True),
+    ),
+)
+
+BUILDS = Table(
+    name="ops.builds",
+    kind="log",
+    grain="the last build of one partition of one table: what it was made from",
+    partition_by=("table_name",),
+    key=("table_name", "ds"),
+    sort_by=("ds",),
+    columns=(
+        Column("ds", "DATE", "the partition", True),
+        Column("inputs", "VARCHAR", "hash of the files that it was made from", True),
+        Column("recipe", "VARCHAR", "hash of its SQL and parameters", True),
+        Column("table_version", "BIGINT", "Delta version that holds it", True),
+        Column("built_at", "TIMESTAMPTZ", "when", True),
+        Column("table_name", "VARCHAR", "the table", True),
+    ),
+)
+
+CHECKS = Table(
+    name="ops.checks",
+    kind="log",
+    grain="one expectation on one table in one run, passed ones too",
+    key=("run_id", "table_name", "check_id"),
+    sort_by=("run_id", "table_name", "check_id"),
+    owner="data stewards",
+    columns=(
+        _RUN,
+        Column("table_name", "VARCHAR", "the table", True),
+        Column("check_id", "INTEGER", "place in the table's suite, the first is 1", True),
+        Column("what", "VARCHAR", "what must hold, in words", True),
+        Column("expectation", "VARCHAR", "Great Expectations type", True),
+        Column("severity", "VARCHAR", "critical, warning or info", True),
+        Column("is_passed", "BOOLEAN", "whether it holds", True),
+        Column("observed", "VARCHAR", "what was seen instead, without raw values"),
+        Column("n_rows", "BIGINT", "rows looked at"),
+        Column("n_unexpected", "BIGINT", "rows that break it"),
+        Column("checked_at", "TIMESTAMPTZ", "when", True),
+        _DS,
+    ),
+)
+
+STAGES = Table(
+    name="ops.stages",
+    kind="log",
+    grain="one stage of one run",
+    key=("run_id", "stage"),
+    sort_by=("started_at", "stage"),
+    columns=(
+        _RUN,
+        Column("stage", "VARCHAR", "the stage", True),
+        Column("state", "VARCHAR", "done or failed", True),
+        Column("n_rows", "BIGINT", "rows written", True),
+        Column("n_bytes", "BIGINT", "bytes written", True),
+        Column("seconds", "DOUBLE", "wall time", True),
+        Column("cpu_seconds", "DOUBLE", "user and system time of the process", True),
+        Column("peak_mb", "DOUBLE", "peak resident memory during the stage, MiB", True),
+        Column("pins", "VARCHAR[]", "tables read and written, as name@version", True),
+        Column("started_at", "TIMESTAMPTZ", "when", True),
+        _DS,
+    ),
+)
+
+NIGHTS = Table(
+    name="ops.nights",
+    kind="log",
+    grain="one run of a night that ended (a killed run leaves its stages, and no row here)",
+    key=("run_id",),
+    sort_by=("ended_at", "run_id"),
+    columns=(
+        _RUN,
+        Column("outcome", "VARCHAR", "published, kept, held or failed", True),
+        Column("reason", "VARCHAR", "one sentence", True),
+        Column("release_id", "VARCHAR", "the release, where one was made"),
+        Column("started_at", "TIMESTAMPTZ", "when", True),
+        Column("ended_at", "TIMESTAMPTZ", "when", True),
+        _DS,
+    ),
+)
+
+TABLES = (FILES, QUARANTINE, BUILDS, CHECKS, STAGES, NIGHTS)

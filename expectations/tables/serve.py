@@ -1,0 +1,160 @@
+"""serve.*: who gets a list, what may stand in it, the lists, and what is served."""
+
+from expectations.catalogue import Column, Table
+
+_USER = Column("user_id", "VARCHAR", "who", True, is_pii=True)
+_ITEM = Column("item_id", "VARCHAR", "what", True)
+_DS = Column("ds", "DATE", "date of the night", True)
+_RELEASE = Column("release_id", "VARCHAR", "the finished list it belongs to", True)
+
+ACTIVE_USERS = Table(
+    name="serve.active_users",
+    kind="snapshot",
+    grain="one user with an event in the last active_days",
+    key=("ds", "user_id"),
+    sort_by=("user_id",),
+    reads=("features.behaviours_daily",),
+    lookback="history",
+    columns=(
+        _USER,
+        Column("n_events", "BIGINT", "events in those days", True),
+        Column("last_at", "TIMESTAMPTZ", "the last of them", True),
+        _DS,
+    ),
+)
+
+ELIGIBLE_ITEMS = Table(
+    name="serve.eligible_items",
+    kind="snapshot",
+    grain="one item that may be recommended: in the catalogue, on sale, in stock",
+    key=("ds", "item_id"),
+    sort_by=("item_id",),
+    reads=("clean.items",),
+    lookback="all",
+    columns=(_ITEM, Column("catalogue_ds", "DATE", "snapshot of the catalogue", True), _DS),
+)
+
+SEEN_ITEMS = Table(
+    name="serve.seen_items",
+    kind="snapshot",
+    grain="one user and item that must not be recommended again; active users only",
+    key=("ds", "user_id", "item_id"),
+    sort_by=("user_id", "item_id"),
+    reads=("features.behaviours_daily", "serve.active_users"),
+    lookback="all",
+    columns=(_USER, _ITEM, _DS),
+)
+
+CANDIDATES = Table(
+    name="serve.candidates",
+    kind="snapshot",
+    grain="one model's rank for one active user: exact top-K over eligible, unseen items",
+    partition_by=("ds", "model"),
+    key=("ds", "model", "user_id", "rank"),
+    sort_by=("user_id", "rank"),
+    reads=("serve.active_users", "serve.eligible_items", "serve.seen_items"),
+    lookback="history",
+    owner="machine learning",
+    columns=(
+        _USER,
+        Column("rank", "INTEGER", "1 is the best", True),
+        _ITEM,
+        Column("score", "DOUBLE", "the model's score; only its order means anything", True),
+        Column("model_version", "VARCHAR", "content hash of the trained model", True),
+        _DS,
+        Column("model", "VARCHAR", "name in the registry", True),
+    ),
+)
+
+_RECOMMENDATION = (
+    _RELEASE,
+    _DS,
+    _USER,
+    Column("rank", "INTEGER", "1 is the best", True),
+    _ITEM,
+    Column("score", "DOUBLE", "the model's score; only its order means anything", True),
+    Column("model", "VARCHAR", "name in the registry", True),
+    Column("model_version", "VARCHAR", "content hash of the trained model", True),
+    Column("source", "VARCHAR", "model, cold fill, fallback or exploration", True),
+    Column(
+        "reasons",
+        "STRUCT(kind VARCHAR, n_users BIGINT, last_at TIMESTAMPTZ)",
+        "kind: taste, popularity or return; users who liked it in the window; "
+        "the user's own last positive event with it",
+        True,
+    ),
+    Column("rule_trace", "VARCHAR[]", "the rules that this row passed, in order", True),
+    Column("p_shown", "DOUBLE", "probability of this row under exploration; null: none"),
+)
+
+RECOMMENDATIONS = Table(
+    name="serve.recommendations",
+    kind="log",
+    grain="one rank of one user in one release; a release is never overwritten",
+    partition_by=("ds", "release_id"),
+    key=("release_id", "user_id", "rank"),
+    sort_by=("user_id", "rank"),
+    reads=("serve.candidates", "serve.active_users"),
+    columns=_RECOMMENDATION,
+)
+
+SHORTFALLS = Table(
+    name="serve.shortfalls",
+    kind="log",
+    grain="one active user with fewer than K rows in one release",
+    partition_by=("ds", "release_id"),
+    key=("release_id", "user_id"),
+    sort_by=("user_id",),
+    reads=("serve.active_users", "serve.recommendations"),
+    columns=(
+        _RELEASE,
+        _DS,
+        _USER,
+        Column("n_rows", "BIGINT", "rows that the user did get", True),
+        Column("n_eligible", "BIGINT", "items that could be recommended to anyone", True),
+        Column("n_seen", "BIGINT", "of these, already seen by the user", True),
+        Column("reason", "VARCHAR", "why there are no more", True),
+    ),
+)
+
+PUBLICATIONS = Table(
+    name="serve.publications",
+    kind="log",
+    grain="one decision about one release; what is served is the last publish, force or rollback",
+    partition_by=("ds",),
+    key=("release_id", "at"),
+    sort_by=("at",),
+    reads=("serve.recommendations",),
+    columns=(
+        _RELEASE,
+        _DS,
+        Column("action", "VARCHAR", "publish, hold, force, rollback or backfill", True),
+        Column("reason", "VARCHAR", "one sentence", True),
+        Column("who", "VARCHAR", "who or what decided", True),
+        Column("at", "TIMESTAMPTZ", "when", True),
+        Column("model", "VARCHAR", "the model that was asked for", True),
+        Column("n_users", "BIGINT", "users with a row", True),
+        Column("n_rows", "BIGINT", "rows", True),
+        Column("run_id", "VARCHAR", "ops.nights.run_id", True),
+    ),
+)
+
+CURRENT = Table(
+    name="serve.current",
+    kind="view",
+    grain="one rank of one user in the release that is served",
+    key=("user_id", "rank"),
+    reads=("serve.recommendations", "serve.publications"),
+    columns=_RECOMMENDATION,
+)
+
+TABLES = (
+    ACTIVE_USERS,
+    ELIGIBLE_ITEMS,
+    SEEN_ITEMS,
+    CANDIDATES,
+    RECOMMENDATIONS,
+    SHORTFALLS,
+    PUBLICATIONS,
+    CURRENT,
+)

@@ -1,0 +1,47 @@
+-- grain: one item in the catalogue of one date
+-- reads: landed and delivery (the files being ingested), clean.items (the dates they touch)
+-- note: a snapshot without a date in its path counts for the day it arrived, at the latest for
+--       the night that reads it; an item given twice for a date counts as its last delivery
+WITH deliveries AS (
+    SELECT
+        landed.item_id,
+        landed.category,
+        landed.product_type,
+        landed.brand,
+        landed.title,
+        landed.price,
+        coalesce(landed.is_in_stock, true) AS is_in_stock,
+        landed.available_from,
+        landed.arrived_at,
+        landed.file_id,
+        delivery.snapshot_ds AS ds
+    FROM landed
+    INNER JOIN delivery USING (file_id)
+    WHERE landed.misfit IS NULL
+    UNION ALL
+    SELECT
+        item_id,
+        category,
+        product_type,
+        brand,
+        title,
+        price,
+        is_in_stock,
+        available_from,
+        arrived_at,
+        file_id,
+        ds
+    FROM clean.items
+    WHERE file_id NOT IN (SELECT d.file_id FROM delivery AS d)
+)
+
+SELECT *
+FROM deliveries
+QUALIFY
+    row_number() OVER (
+        PARTITION BY item_id, ds
+        ORDER BY
+            arrived_at DESC, file_id, category, product_type, brand, title, price, is_in_stock,
+            available_from
+    ) = 1
+ORDER BY ds, item_id

@@ -1,0 +1,36 @@
+-- grain: one user known on one date
+-- reads: landed and delivery (the files being ingested), clean.users (the dates they touch)
+-- note: dates and repeated users as in clean.items
+WITH deliveries AS (
+    SELECT
+        landed.user_id,
+        landed.age_band,
+        landed.country,
+        landed.joined_on,
+        landed.arrived_at,
+        landed.file_id,
+        delivery.snapshot_ds AS ds
+    FROM landed
+    INNER JOIN delivery USING (file_id)
+    WHERE landed.misfit IS NULL
+    UNION ALL
+    SELECT
+        user_id,
+        age_band,
+        country,
+        joined_on,
+        arrived_at,
+        file_id,
+        ds
+    FROM clean.users
+    WHERE file_id NOT IN (SELECT d.file_id FROM delivery AS d)
+)
+
+SELECT *
+FROM deliveries
+QUALIFY
+    row_number() OVER (
+        PARTITION BY user_id, ds
+        ORDER BY arrived_at DESC, file_id, age_band, country, joined_on
+    ) = 1
+ORDER BY ds, user_id

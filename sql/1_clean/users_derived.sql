@@ -1,0 +1,15 @@
+-- grain: one user who occurs in an event up to $ds
+-- reads: clean.events
+-- note: makes clean.users of the night where the shop delivers no user file
+SELECT
+    user_id,
+    NULL::VARCHAR AS age_band,
+    NULL::VARCHAR AS country,
+    min(ds) AS joined_on,
+    min(arrived_at) AS arrived_at,
+    'derived' AS file_id,
+    $ds AS ds
+FROM clean.events
+WHERE ds <= $ds
+GROUP BY user_id
+ORDER BY user_id

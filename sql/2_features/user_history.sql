@@ -1,0 +1,9 @@
+-- grain: one user over the window
+-- reads: features.user_history_daily
+SELECT
+    user_id,
+    CAST(sum(n_events) AS BIGINT) AS n_events,
+    flatten(list(steps ORDER BY ds)) AS steps
+FROM features.user_history_daily
+WHERE ds BETWEEN $since AND $ds
+GROUP BY user_id

@@ -1,0 +1,1 @@
+"""The work of a night, as plain functions. Only `tasks.steps` knows Prefect."""

@@ -1,0 +1,363 @@
+"""Read a batch of deliveries into one clean table, its quarantine and its accounting.
+
+The order of writes makes a kill harmless: clean rows, quarantine, then the accounting, which alone
+makes a file known. A file that is not known yet is read again, and its rows are made anew.
+"""
+
+import csv
+import gzip
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import duckdb
+import pyarrow as pa
+
+import sql
+from tasks.ingest.deliveries import Delivery
+from tasks.ingest.parse import landed_columns, landed_sql, raw_columns
+from tasks.lake.literals import literal
+from tasks.lake.session import Session
+from tasks.mapping import Source
+from tasks.records import TableVersion
+
+RAW_TEXT = 500  # characters of a misfit's text that quarantine keeps
+Refused = dict[str, str]  # file_id: reason
+
+
+def load_batch(
+    s: Session,
+    landing: Path,
+    dataset: str,
+    source: Source,
+    batch: Sequence[Delivery],
+    *,
+    run_id: str,
+    night: date | None,
+) -> list[TableVersion]:
+    """Ingest `batch`, deliveries of one dataset. Raises StorageError or ConflictError."""
+    fresh = [delivery for delivery in batch if delivery.repeats is None]
+    _name_deliveries(s, landing, fresh, night)
+    refused = _read(s, landing, dataset, source, fresh)
+    written = [_write_clean(s, dataset)]
+    misfits = _find_misfits(s, landing, dataset, source, fresh)
+    written.append(replace_rows_of_files(s, "ops.quarantine", batch, misfits))
+    quarantined = Counter(str(row["file_id"]) for row in misfits)
+    rows = _accounting(s, dataset, batch, refused, quarantined, run_id)
+    written.append(replace_rows_of_files(s, "ops.files", batch, rows))
+    return written
+
+
+def _name_deliveries(
+    s: Session, landing: Path, batch: Sequence[Delivery], night: date | None
+) -> None:
+    rows = pa.Table.from_pylist(
+        [
+            {
+                "filename": str(landing / delivery.file.path),
+                "path": delivery.file.path,
+                "file_id": delivery.file_id,
+                "arrived_at": delivery.arrived_at,
+                "snapshot_ds": delivery.file.delivered or min(delivery.ds, night or date.max),
+            }
+            for delivery in batch
+        ],
+        schema=pa.schema(
+            [
+                ("filename", pa.string()),
+                ("path", pa.string()),
+                ("file_id", pa.string()),
+                ("arrived_at", pa.timestamp("us", tz="UTC")),
+                ("snapshot_ds", pa.date32()),
+            ]
+        ),
+    )
+    s.con.register("delivery_rows", rows)
+    s.con.execute("CREATE OR REPLACE TEMP TABLE delivery AS SELECT * FROM delivery_rows")
+    s.con.unregister("delivery_rows")
+
+
+def _read(
+    s: Session, landing: Path, dataset: str, source: Source, batch: Sequence[Delivery]
+) -> Refused:
+    """Fill the table `landed`; files that cannot be decoded are refused whole."""
+    for table in ("landed", "reject_errors", "reject_scans"):
+        s.con.execute(f"DROP TABLE IF EXISTS {table}")
+    refused: Refused = {}
+    groups: dict[tuple[str, ...], list[Delivery]] = {}
+    for delivery in batch:
+        try:
+            names = _raw_names(landing / delivery.file.path, source)
+        except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+            refused[delivery.file_id] = _one_line(error)
+            continue
+        groups.setdefault(names, []).append(delivery)
+    columns = ", ".join(f"{name} {kind}" for name, kind in landed_columns(dataset).items())
+    s.con.execute(f"CREATE TEMP TABLE landed ({columns})")
+    for names, files in groups.items():
+        refused.update(_read_group(s, landing, dataset, source, files, names))
+    return refused
+
+
+def _read_group(
+    s: Session,
+    landing: Path,
+    dataset: str,
+    source: Source,
+    files: Sequence[Delivery],
+    names: tuple[str, ...],
+) -> Refused:
+    try:
+        paths = [str(landing / delivery.file.path) for delivery in files]
+        s.con.execute(f"INSERT INTO landed BY NAME {landed_sql(dataset, source, paths, names)}")
+    except duckdb.Error as error:
+        if len(files) == 1:
+            return {files[0].file_id: _one_line(error)}
+        refused: Refused = {}
+        for file in files:
+            refused.update(_read_group(s, landing, dataset, source, [file], names))
+        return refused
+    return {}
+
+
+def _raw_names(path: Path, source: Source) -> tuple[str, ...]:
+    """The raw columns of one file; ValueError where one that the mapping names is missing."""
+    if source.format == "jsonl":
+        return tuple(raw_columns(source))
+    names = tuple(source.names) if not source.header else _header(path, source)
+    missing = [name for name in raw_columns(source) if name not in names]
+    if missing:
+        raise ValueError(f"no column {', '.join(missing)}; it has {', '.join(names)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a column name stands twice: {', '.join(names)}")
+    return names
+
+
+def _header(path: Path, source: Source) -> tuple[str, ...]:
+    with _open_text(path, source.encoding) as lines:
+        first = lines.readline(1 << 20).lstrip("\ufeff").rstrip("\r\n")
+    if not first:
+        raise ValueError("it is empty: not even a header line")
+    if len(source.delimiter) > 1:
+        return tuple(first.split(source.delimiter))
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE
+    return tuple(
+        next(
+            csv.reader(
+                [first], delimiter=source.delimiter, quotechar=source.quote or None, quoting=quoting
+            )
+        )
+    )
+
+
+def _open_text(path: Path, encoding: str) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline="\n")
+    return path.open("rt", encoding=encoding, newline="\n")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _write_clean(s: Session, dataset: str) -> TableVersion:
+    """Replace the dates that the batch touches; a conflict reads the table again."""
+    name = f"clean.{dataset}"
+    day = "CAST(occurred_at AS DATE)" if dataset in ("events", "impressions") else "snapshot_ds"
+    join = "" if day.startswith("CAST") else " INNER JOIN delivery USING (file_id)"
+    touched = [
+        row[0]
+        for row in s.rows(
+            f"SELECT DISTINCT {day} FROM landed{join} WHERE misfit IS NULL ORDER BY 1"
+        )
+    ]
+    if not touched:
+        pinned = s.lake.pin(name)
+        return TableVersion(name, pinned.version, 0, 0)
+
+    def merged(pinned: Any) -> Any:
+        s.read_pinned(pinned, set(touched))
+        return s.stream(sql.read_table(name))
+
+    return s.lake.rewrite(name, {"ds": touched}, merged)
+
+
+def _find_misfits(
+    s: Session,
+    landing: Path,
+    dataset: str,
+    source: Source,
+    fresh: Sequence[Delivery],
+) -> list[dict[str, Any]]:
+    """The quarantine's rows: what the reader rejected, and records that do not fit."""
+    rejected = _rejected(s)
+    n_header = 1 if source.format == "csv" and source.header else 0
+    misfits = _misfits(s)
+    rows: list[dict[str, Any]] = []
+    for delivery in fresh:
+        lines = rejected.get(str(landing / delivery.file.path), [])
+        numbers = [line for line, _, _ in lines]
+        found = [
+            (_line(number + n_header, numbers), reason, raw)
+            for number, reason, raw in misfits.get(delivery.file_id, [])
+        ]
+        rows.extend(_quarantined(delivery, dataset, *each) for each in [*lines, *found])
+    return rows
+
+
+def _rejected(s: Session) -> dict[str, list[tuple[int, str, str]]]:
+    """Lines that DuckDB's reader could not take, by file: (line, reason, text)."""
+    if not s.value("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"):
+        return {}
+    found: dict[str, list[tuple[int, str, str]]] = {}
+    for path, line, kind, text in s.rows(
+        "SELECT file_path, line, any_value(CAST(error_type AS VARCHAR)), any_value(csv_line) "
+        "FROM reject_errors INNER JOIN reject_scans USING (scan_id, file_id) "
+        "GROUP BY ALL ORDER BY ALL"
+    ):
+        found.setdefault(path, []).append(
+            (line, f"not a record: {kind.lower().replace('_', ' ')}", text or "")
+        )
+    return found
+
+
+def _misfits(s: Session) -> dict[str, list[tuple[int, str, str]]]:
+    """Records that do not fit, by file: (number of the record, reason, text)."""
+    found: dict[str, list[tuple[int, str, str]]] = {}
+    for file_id, number, reason, raw in s.rows(
+        "WITH first AS (SELECT file_id, min(n) AS n FROM landed GROUP BY file_id) "
+        "SELECT landed.file_id, landed.n - first.n + 1 AS number, misfit, "
+        f"left(record, {RAW_TEXT}) "
+        "FROM landed INNER JOIN first USING (file_id) WHERE misfit <> '' ORDER BY ALL"
+    ):
+        found.setdefault(file_id, []).append((number, reason, raw))
+    return found
+
+
+def _line(number: int, rejected: Sequence[int]) -> int:
+    """The line of the `number`th line that was not rejected; `rejected` is in order."""
+    for line in rejected:
+        if line > number:
+            break
+        number += 1
+    return number
+
+
+def _quarantined(
+    delivery: Delivery, dataset: str, line: int, reason: str, raw: str
+) -> dict[str, Any]:
+    return {
+        "file_id": delivery.file_id,
+        "dataset": dataset,
+        "path": delivery.file.path,
+        "line": line,
+        "reason": reason,
+        "raw": raw[:RAW_TEXT],
+        "ds": delivery.ds,
+    }
+
+
+def _accounting(
+    s: Session,
+    dataset: str,
+    batch: Sequence[Delivery],
+    refused: Refused,
+    quarantined: Counter[str],
+    run_id: str,
+) -> list[dict[str, Any]]:
+    counts = _counts(s, dataset)
+    now = datetime.now(UTC)
+    rows = []
+    for delivery in batch:
+        n_fit, n_clean, first_ds, last_ds = counts.get(delivery.file_id, (0, 0, None, None))
+        n_quarantined = quarantined[delivery.file_id]
+        state, reason = _state(delivery, refused)
+        rows.append(
+            {
+                "file_id": delivery.file_id,
+                "dataset": dataset,
+                "path": delivery.file.path,
+                "content_hash": delivery.content_hash,
+                "n_bytes": delivery.file.n_bytes,
+                "modified_at": delivery.file.modified_at,
+                "arrived_at": delivery.arrived_at,
+                "state": state,
+                "reason": reason,
+                "n_read": n_fit + n_quarantined,
+                "n_clean": n_clean,
+                "n_duplicate": n_fit - n_clean,
+                "n_quarantined": n_quarantined,
+                "first_ds": first_ds,
+                "last_ds": last_ds,
+                "ingested_at": now,
+                "run_id": run_id,
+                "ds": delivery.ds,
+            }
+        )
+    _account_for_repeats(s, rows, batch)
+    return rows
+
+
+def _state(delivery: Delivery, refused: Refused) -> tuple[str, str | None]:
+    if delivery.file_id in refused:
+        return "refused", refused[delivery.file_id]
+    if delivery.repeats is not None:
+        return "repeated", f"same content as {delivery.repeats}"
+    return "ingested", None
+
+
+def _counts(s: Session, dataset: str) -> dict[str, tuple[int, int, date, date]]:
+    """Per file: records that fit, rows of it in the clean table now, first and last date."""
+    s.read(f"clean.{dataset}", newest=True)
+    rows = s.rows(
+        f"""
+        WITH fit AS (
+            SELECT file_id, count(*) AS n_fit FROM landed WHERE misfit IS NULL GROUP BY file_id
+        ),
+        clean AS (
+            SELECT file_id, count(*) AS n_clean, min(ds) AS first_ds, max(ds) AS last_ds
+            FROM clean.{dataset}
+            WHERE file_id IN (SELECT file_id FROM delivery)
+            GROUP BY file_id
+        )
+        SELECT fit.file_id, n_fit, coalesce(n_clean, 0), first_ds, last_ds
+        FROM fit LEFT JOIN clean USING (file_id)
+        """
+    )
+    return {row[0]: row[1:] for row in rows}
+
+
+def _account_for_repeats(s: Session, rows: list[dict[str, Any]], batch: Sequence[Delivery]) -> None:
+    """Every record of a repeated file is a duplicate of the file that it repeats."""
+    n_read = {row["path"]: row["n_read"] for row in rows}
+    s.read("ops.files", newest=True)
+    for row, delivery in zip(rows, batch, strict=True):
+        if delivery.repeats is None:
+            continue
+        if delivery.repeats not in n_read:
+            n_read[delivery.repeats] = s.value(
+                "SELECT any_value(n_read) FROM ops.files "
+                f"WHERE content_hash = {literal(delivery.content_hash)} AND state <> 'refused'"
+            )
+        row["n_read"] = row["n_duplicate"] = n_read[delivery.repeats]
+
+
+def replace_rows_of_files(
+    s: Session, name: str, batch: Sequence[Delivery], rows: list[dict[str, Any]]
+) -> TableVersion:
+    """Put `rows` in place of whatever the table held of these files; other files stay."""
+    days = sorted({delivery.ds for delivery in batch})
+    file_ids = sorted({delivery.file_id for delivery in batch})
+
+    def merged(pinned: Any) -> Any:
+        s.read_pinned(pinned, set(days))
+        s.con.register("new_rows", pa.Table.from_pylist(rows, schema=s.lake.schema(name)))
+        return s.stream(
+            f"SELECT * FROM {name} WHERE NOT list_contains($file_ids, file_id) "
+            "UNION ALL SELECT * FROM new_rows ORDER BY ALL",
+            {"file_ids": file_ids},
+        )
+
+    return s.lake.rewrite(name, {"ds": days}, merged)

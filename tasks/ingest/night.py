@@ -1,0 +1,79 @@
+"""The ingest stage: new files into clean tables; items and users derived where no file is."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import sql
+from tasks.errors import SourceError
+from tasks.ingest.deliveries import Delivery, new_deliveries
+from tasks.ingest.landing import Arrival
+from tasks.ingest.load import load_batch
+from tasks.lake.session import session
+from tasks.lake.tables import Lake
+from tasks.records import TableVersion
+from tasks.shop import Parameters, Shop
+from tasks.transform import build_snapshot
+
+OCCURRENCES = ("events", "impressions")
+SNAPSHOTS = ("items", "users")
+
+
+def ingest(shop: Shop, arrival: Arrival, run_id: str) -> tuple[date, list[TableVersion]]:
+    """Bring what has arrived into the clean tables; returns the night's date and what was written.
+
+    Raises SourceError where no record has a date, StorageError where the lake fails.
+    """
+    lake, compute, mapping, landing = shop.lake, shop.settings.compute, shop.mapping, shop.landing
+    with session(lake, compute) as s:
+        found = new_deliveries(s, landing, mapping, arrival.files)
+    written: list[TableVersion] = []
+    ds = arrival.ds
+    for datasets in (OCCURRENCES, SNAPSHOTS):
+        for dataset, batch in _batches(found, datasets, compute.batch_mb):
+            with session(lake, compute) as s:
+                source = mapping.sources()[dataset]
+                written += load_batch(s, landing, dataset, source, batch, run_id=run_id, night=ds)
+        ds = ds or _newest_day(lake, landing)
+    assert ds is not None
+    written += _derive(shop, arrival, ds)
+    return ds, written
+
+
+def _batches(
+    found: Sequence[Delivery], datasets: Sequence[str], batch_mb: int
+) -> Iterator[tuple[str, list[Delivery]]]:
+    """The deliveries of each dataset in order of delivery, in batches of some bytes."""
+    for dataset in datasets:
+        batch: list[Delivery] = []
+        for delivery in (d for d in found if d.file.dataset == dataset):
+            batch.append(delivery)
+            if sum(d.file.n_bytes for d in batch) >= batch_mb * 2**20:
+                yield dataset, batch
+                batch = []
+        if batch:
+            yield dataset, batch
+
+
+def _newest_day(lake: Lake, landing: Path) -> date:
+    days = lake.pin("clean.events").days()
+    if not days:
+        raise SourceError(
+            "no event could be read from any file: there is no date to close",
+            where=str(landing),
+            unchanged="what was served stays served",
+            fix="SELECT reason, count(*) FROM ops.quarantine GROUP BY ALL, then mend the mapping",
+        )
+    return max(days)
+
+
+def _derive(shop: Shop, arrival: Arrival, ds: date) -> list[TableVersion]:
+    landed = {file.dataset for file in arrival.files}
+    params: Parameters = {"ds": ds}
+    written = []
+    for dataset in SNAPSHOTS:
+        if dataset not in landed:
+            with session(shop.lake, shop.settings.compute) as s:
+                select = sql.read(f"1_clean/{dataset}_derived")
+                written.append(build_snapshot(s, f"clean.{dataset}", params, select=select))
+    return written

@@ -1,0 +1,1 @@
+"""Storage: Delta tables, DuckDB sessions over pinned versions, the file of views."""

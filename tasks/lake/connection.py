@@ -1,0 +1,22 @@
+"""One way to open DuckDB: in memory, in UTC, never reaching out for an extension."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+
+@contextmanager
+def connect(
+    database: Path | None = None, *, read_only: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that closes itself; without `database` it lives in memory."""
+    con = duckdb.connect(str(database or ":memory:"), read_only=read_only)
+    try:
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET autoinstall_known_extensions = false")
+        con.execute("SET autoload_known_extensions = false")
+        yield con
+    finally:
+        con.close()

@@ -1,0 +1,105 @@
+"""A DuckDB session of one stage: its inputs are views over pinned versions, its output a stream."""
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from expectations.catalogue import LAYERS
+from tasks.lake.connection import connect
+from tasks.lake.literals import Value, identifier, literal, render
+from tasks.lake.tables import Lake, Pinned, scan
+from tasks.settings import Compute
+
+BATCH_ROWS = 65_536
+
+
+class Session:
+    """A connection, the versions that it reads, and the parameters of its SQL."""
+
+    def __init__(self, lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
+        self.lake = lake
+        self.con = con
+        self.pins: dict[str, Pinned] = {}
+
+    def read(
+        self,
+        name: str,
+        *,
+        since: date | None = None,
+        upto: date | None = None,
+        newest: bool = False,
+    ) -> Pinned:
+        """Make `name` a view over its `ds` partitions since..upto.
+
+        The version that the session read first stays its version, unless `newest`.
+        """
+        pinned = self.pins.get(name)
+        if pinned is None or newest:
+            pinned = self.lake.pin(name)
+        self.pins[name] = pinned
+        self.view(name, scan(pinned.table, pinned.files(_between(since, upto))))
+        return pinned
+
+    def read_pinned(self, pinned: Pinned, days: Collection[date]) -> None:
+        """Make the table a view over the `ds` partitions of these days, at this version."""
+        self.pins[pinned.table.name] = pinned
+        wanted = {str(day) for day in days}
+        files = pinned.files(lambda partition: partition["ds"] in wanted)
+        self.view(pinned.table.name, scan(pinned.table, files))
+
+    def view(self, name: str, select: str) -> None:
+        """Make `layer.name` a view of a SELECT."""
+        self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {select}")
+
+    def stream(self, sql: str, parameters: Mapping[str, Value] | None = None) -> Any:
+        """Run a SELECT and hand its rows on as Arrow batches."""
+        return self.con.sql(render(sql, parameters or {})).to_arrow_reader(BATCH_ROWS)
+
+    def rows(self, sql: str, parameters: Mapping[str, Value] | None = None) -> list[Any]:
+        """Run a SELECT that gives few rows."""
+        return self.con.sql(render(sql, parameters or {})).fetchall()
+
+    def value(self, sql: str, parameters: Mapping[str, Value] | None = None) -> Any:
+        """Run a SELECT that gives one value."""
+        return self.rows(sql, parameters)[0][0]
+
+
+def _between(since: date | None, upto: date | None) -> Callable[[dict[str, str]], bool]:
+    first, last = str(since or date.min), str(upto or date.max)
+    return lambda partition: "ds" not in partition or first <= partition["ds"] <= last
+
+
+@contextmanager
+def session(lake: Lake, compute: Compute) -> Iterator[Session]:
+    """Open a session that stays within its memory and spills into a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="nightrank-spill-") as spill, connect() as con:
+        con.execute(f"SET memory_limit = {literal(compute.memory_limit)}")
+        con.execute(f"SET temp_directory = {literal(spill)}")
+        if compute.threads:
+            con.execute(f"SET threads = {compute.threads}")
+        for layer in LAYERS:
+            con.execute(f"CREATE SCHEMA {layer}")
+        yield Session(lake, con)
+
+
+def write_views(target: Path, views: Mapping[str, str]) -> None:
+    """Write a DuckDB file that holds nothing but views; `views` maps `schema.name` to a SELECT.
+
+    Written in an older storage version, so that clients older than ours can read it.
+    """
+    target.unlink(missing_ok=True)
+    with connect() as con:
+        con.execute(f"ATTACH {literal(str(target))} AS made (STORAGE_VERSION 'v1.5.0')")
+        con.execute("USE made")
+        for schema in sorted({name.split(".", 1)[0] for name in views}):
+            con.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+        for name, select in views.items():
+            schema, short_name = name.split(".", 1)
+            con.execute(f"CREATE VIEW {identifier(schema)}.{identifier(short_name)} AS {select}")
+        con.execute("USE memory")
+        con.execute("DETACH made")

@@ -1,0 +1,248 @@
+"""Delta tables through delta-rs. One verb writes: replace partitions, through the version read.
+
+By path alone, two read-modify-writes of one partition would both succeed and one be lost; through
+the pinned version the second raises ConflictError, reads again and computes again.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from expectations.catalogue import Table, catalogue
+from tasks.errors import ConflictError, StorageError
+from tasks.lake.connection import connect
+from tasks.lake.literals import identifier, literal
+from tasks.records import TableVersion
+
+Partition = dict[str, str | date | Sequence[str] | Sequence[date]]
+ATTEMPTS = 8
+
+
+@cache
+def arrow_schema(name: str) -> pa.Schema:
+    """The Arrow schema of a catalogue table; DuckDB's types decide."""
+    table = catalogue()[name]
+    columns = ", ".join(f"NULL::{column.type} AS {column.name}" for column in table.columns)
+    with connect() as con:
+        return con.sql(f"SELECT {columns} LIMIT 0").to_arrow_table().schema
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """One version of one table: what is read, and what a write must still find."""
+
+    table: Table
+    delta: DeltaTable = field(compare=False)
+
+    @property
+    def version(self) -> int:
+        """The Delta version."""
+        return self.delta.version()
+
+    def __str__(self) -> str:
+        return f"{self.table.name}@{self.version}"
+
+    def files(self, keep: Callable[[dict[str, str]], bool] | None = None) -> list[str]:
+        """Paths of the Parquet files, those of the partitions that `keep` takes."""
+        found = sorted(self.delta.file_uris())
+        return [uri for uri in found if keep is None or keep(partition_of(uri))]
+
+    def days(self) -> dict[date, list[str]]:
+        """The files of each `ds` partition."""
+        by_day: dict[date, list[str]] = {}
+        for uri in self.files():
+            by_day.setdefault(date.fromisoformat(partition_of(uri)["ds"]), []).append(uri)
+        return by_day
+
+
+def partition_of(uri: str) -> dict[str, str]:
+    """The partition values that a file's path states."""
+    parts = (part.split("=", 1) for part in uri.split("/") if "=" in part)
+    return {name: unquote(value) for name, value in parts}
+
+
+def fingerprint(parts: Iterable[str]) -> str:
+    """A short hash over texts, in order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The folder of tables. Nothing else builds a path to one."""
+
+    root: Path
+
+    def path(self, name: str) -> Path:
+        """Where a table lies."""
+        return self.root.absolute() / Path(*name.split(".", 1))
+
+    @staticmethod
+    def schema(name: str) -> pa.Schema:
+        """The Arrow schema of a table."""
+        return arrow_schema(name)
+
+    def pin(self, name: str) -> Pinned:
+        """The newest version of a table; an absent table is made, empty."""
+        table = catalogue()[name]
+        try:
+            return Pinned(table, DeltaTable(str(self.path(name))))
+        except TableNotFoundError:
+            return Pinned(table, self._create(table))
+        except (DeltaError, OSError) as error:
+            raise self._unreadable(name, error) from error
+
+    def _create(self, table: Table) -> DeltaTable:
+        try:
+            return self._create_empty(table)
+        except CommitFailedError:
+            return DeltaTable(str(self.path(table.name)))  # somebody else made it meanwhile
+        except (DeltaError, OSError) as error:
+            raise self._unwritable(table.name, error) from error
+
+    def _create_empty(self, table: Table) -> DeltaTable:
+        self.path(table.name).mkdir(parents=True, exist_ok=True)
+        # No statistics on ids: min and max would keep an erased user's id in the log.
+        measured = [c.name for c in table.columns if c.type in ("DATE", "TIMESTAMPTZ")]
+        return DeltaTable.create(
+            str(self.path(table.name)),
+            schema=arrow_schema(table.name),
+            mode="ignore",
+            partition_by=list(table.partition_by),
+            configuration={"delta.dataSkippingStatsColumns": ",".join(measured)},
+        )
+
+    def replace(self, pinned: Pinned, where: Partition, rows: Any) -> TableVersion:
+        """Replace the partitions `where` names with `rows` (Arrow stream), all or nothing.
+
+        Rows outside those partitions are refused. Raises ConflictError when another writer was
+        first, StorageError when the table cannot be written.
+        """
+        table = pinned.table
+        counter = _Counter()
+        try:
+            write_deltalake(
+                pinned.delta,
+                counter.watch(rows, arrow_schema(table.name)),
+                mode="overwrite",
+                predicate=_predicate(where),
+                partition_by=list(table.partition_by),
+                writer_properties=WriterProperties(compression="ZSTD"),
+            )
+        except CommitFailedError as error:
+            raise ConflictError(
+                f"another writer changed {table.name} first",
+                where=str(self.path(table.name)),
+                unchanged=f"{table.name} is as the other writer left it",
+                fix="run the command again",
+            ) from error
+        except (DeltaError, OSError) as error:
+            raise self._unwritable(table.name, error) from error
+        written = self.pin(table.name)
+        return TableVersion(table.name, written.version, counter.rows, counter.bytes)
+
+    def rewrite(self, name: str, where: Partition, make: Callable[[Pinned], Any]) -> TableVersion:
+        """Read-modify-write: `make` turns the pinned version into rows; a conflict reads again."""
+        for attempt in range(1, ATTEMPTS + 1):
+            pinned = self.pin(name)
+            try:
+                return self.replace(pinned, where, make(pinned))
+            except ConflictError:
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    def append(self, name: str, partition: Partition, rows: list[dict[str, Any]]) -> TableVersion:
+        """Add a few rows to one partition of a log; the partition stays one file."""
+
+        def with_new_rows(pinned: Pinned) -> pa.Table:
+            old = self.rows(pinned, partition)
+            new = pa.Table.from_pylist(rows, schema=arrow_schema(name))
+            return pa.concat_tables([old, new])
+
+        return self.rewrite(name, partition, with_new_rows)
+
+    def rows(self, pinned: Pinned, partition: Partition) -> pa.Table:
+        """The rows of one partition of a small table."""
+        schema = arrow_schema(pinned.table.name)
+        wanted = {name: str(value) for name, value in partition.items()}
+        files = pinned.files(lambda found: all(found[name] == wanted[name] for name in wanted))
+        if not files:
+            return schema.empty_table()
+        with connect() as con:
+            return con.sql(scan(pinned.table, files)).to_arrow_table().cast(schema)
+
+    def _unreadable(self, name: str, error: Exception) -> StorageError:
+        return StorageError(
+            f"cannot read {name}: {_first_line(error)}",
+            where=str(self.path(name)),
+            unchanged="nothing was written",
+            fix="check that the folder can be read and holds a whole Delta table",
+        )
+
+    def _unwritable(self, name: str, error: Exception) -> StorageError:
+        return StorageError(
+            f"cannot write {name}: {_first_line(error)}",
+            where=str(self.path(name)),
+            unchanged=f"{name} keeps its last version, and what was served stays served",
+            fix="check space and permissions under paths.lake, then run the command again",
+        )
+
+
+def scan(table: Table, files: Sequence[str]) -> str:
+    """A SELECT over exactly these files; without files, an empty relation of the same columns."""
+    if not files:
+        columns = ", ".join(f"NULL::{c.type} AS {identifier(c.name)}" for c in table.columns)
+        return f"SELECT {columns} WHERE false"
+    types = {column.name: column.type for column in table.columns}
+    hive = ", ".join(f"{identifier(name)}: {types[name]}" for name in table.partition_by)
+    columns = ", ".join(identifier(name) for name in table.column_names)
+    return (
+        f"SELECT {columns} FROM read_parquet({literal(list(files))}, "
+        f"hive_partitioning = true, hive_types = {{{hive}}})"
+    )
+
+
+def _predicate(where: Partition) -> str:
+    clauses = []
+    for name, value in where.items():
+        values = [value] if isinstance(value, str | date) else list(value)
+        listed = ", ".join("'" + str(each).replace("'", "''") + "'" for each in values)
+        clauses.append(f"{name} IN ({listed})")
+    return " AND ".join(clauses)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+class _Counter:
+    """Counts rows and bytes of a stream while it passes by."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.bytes = 0
+
+    def watch(self, rows: Any, schema: pa.Schema) -> pa.RecordBatchReader:
+        reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
+        return pa.RecordBatchReader.from_batches(schema, self._pass_by(reader, schema))
+
+    def _pass_by(
+        self, reader: Iterable[pa.RecordBatch], schema: pa.Schema
+    ) -> Iterable[pa.RecordBatch]:
+        for batch in reader:
+            self.rows += batch.num_rows
+            self.bytes += batch.nbytes
+            yield batch.select(schema.names).cast(schema)

@@ -1,0 +1,94 @@
+"""`warehouse.duckdb`: the tables as analysts see them, views only, swapped in by rename.
+
+Any DuckDB client opens it read-only while a night runs. `serve.current` is a view over one file
+that keeps its name, so that open readers see a new release at once and never half of one.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+import sql
+from expectations.catalogue import Table, catalogue, stored
+from tasks.lake.literals import Value, literal, render
+from tasks.lake.session import write_views
+from tasks.lake.tables import Lake, Pinned, fingerprint, scan
+
+
+def warehouse_path(lake: Lake) -> Path:
+    """The file of views."""
+    return lake.root.absolute() / "warehouse.duckdb"
+
+
+def current_path(lake: Lake) -> Path:
+    """The one file behind `serve.current`."""
+    return lake.root.absolute() / "serve" / "current.parquet"
+
+
+def reports_path(lake: Lake) -> Path:
+    """The folder of report pages."""
+    return lake.root.absolute() / "reports"
+
+
+def rebuild(lake: Lake, window: Mapping[str, Value]) -> Path:
+    """Write the views beside, swap them in, and repeat while somebody wrote meanwhile.
+
+    `window` holds the parameters of the total views: `ds` and `since`.
+    """
+    target = warehouse_path(lake)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        pins = {name: lake.pin(name) for name in stored()}
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        write_views(beside, {**_views(lake, pins, window), "main.freshness": _state(pins, window)})
+        beside.replace(target)
+        if all(lake.pin(name).version == pinned.version for name, pinned in pins.items()):
+            return target
+
+
+def is_fresh(lake: Lake, window: Mapping[str, Value]) -> bool:
+    """Whether the file of views shows the newest version of every table, as of `window`."""
+    path = warehouse_path(lake)
+    if not path.exists():
+        return False
+    pins = {name: lake.pin(name) for name in stored()}
+    try:
+        with duckdb.connect(str(path), read_only=True) as con:
+            seen = con.sql("SELECT state FROM main.freshness").fetchall()
+    except duckdb.Error:
+        return False
+    return seen == [(_state_hash(pins, window),)]
+
+
+def _state(pins: dict[str, Pinned], window: Mapping[str, Value]) -> str:
+    return f"SELECT {literal(_state_hash(pins, window))} AS state"
+
+
+def _state_hash(pins: dict[str, Pinned], window: Mapping[str, Value]) -> str:
+    shown = [f"{name}={literal(value)}" for name, value in sorted(window.items())]
+    return fingerprint([*map(str, pins.values()), *shown])
+
+
+def _views(lake: Lake, pins: dict[str, Pinned], window: Mapping[str, Value]) -> dict[str, str]:
+    views = {name: scan(pinned.table, pinned.files()) for name, pinned in pins.items()}
+    for name, table in catalogue().items():
+        if table.kind == "view" and name != "serve.current":
+            views[name] = render(sql.read_table(name), window)
+    views["serve.current"] = _current(lake, catalogue()["serve.current"])
+    return views
+
+
+def _current(lake: Lake, table: Table) -> str:
+    path = current_path(lake)
+    if not path.exists():
+        return scan(table, [])
+    columns = ", ".join(table.column_names)
+    return f"SELECT {columns} FROM read_parquet({literal(str(path))})"
+
+
+def no_window() -> dict[str, Value]:
+    """The window of a lake that serves nothing yet: empty."""
+    return {"ds": date(1970, 1, 1), "since": date(1970, 1, 1)}

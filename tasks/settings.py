@@ -1,0 +1,162 @@
+"""Settings: where the night runs and how. One TOML per environment, unknown keys refused.
+
+What the shop's own data mean (files, columns, behaviours) stands in a mapping, `tasks.mapping`.
+"""
+
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.errors import SettingsError
+
+DEFAULT_SETTINGS = Path("deployments/settings.toml")
+
+
+class Frozen(BaseModel):
+    """A settings record: immutable, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Paths(Frozen):
+    """Where things lie; relative paths are relative to the working directory."""
+
+    landing: Path = Path("landing")
+    lake: Path = Path("lake")
+
+
+class Compute(Frozen):
+    """What a stage may use."""
+
+    memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(MB|GB|MiB|GiB)$")] = "2GB"
+    threads: Annotated[int, Field(ge=0, description="0: all cores")] = 0
+    batch_mb: Annotated[int, Field(ge=1, description="landed bytes read in one go, MiB")] = 256
+
+
+class Propensity(Frozen):
+    """The first estimator; symbols as in the literature."""
+
+    smoothing_a: Annotated[float, Field(gt=0)] = 1.0
+    smoothing_b: Annotated[float, Field(gt=0)] = 10.0
+    eta: Annotated[float, Field(gt=0, le=1, description="popularity exponent")] = 0.5
+    clip: Annotated[float, Field(gt=0, lt=1, description="smallest propensity")] = 0.01
+
+    @model_validator(mode="after")
+    def _share_stays_a_probability(self) -> "Propensity":
+        if self.smoothing_a > self.smoothing_b:
+            raise ValueError("smoothing_a must not exceed smoothing_b: a share would exceed 1")
+        return self
+
+
+class Train(Frozen):
+    """Which models a night trains, and how each is configured."""
+
+    models: tuple[str, ...] = ("popularity", "bpr")
+    seed: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    configs: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _models_make_sense(self) -> "Train":
+        if not self.models or len(set(self.models)) != len(self.models):
+            raise ValueError("models must name each model once, and at least one")
+        strangers = sorted(set(self.configs) - set(self.models))
+        if strangers:
+            raise ValueError(f"configs for models that are not trained: {', '.join(strangers)}")
+        return self
+
+
+class Publish(Frozen):
+    """What is published, and when a night is held instead."""
+
+    k: Annotated[int, Field(ge=1, le=1000, description="rows per user")] = 20
+    model: str = "bpr"
+    cold_model: str = "popularity"
+    max_shrink: Annotated[
+        float, Field(ge=0, le=1, description="largest share of users or rows that may go missing")
+    ] = 0.3
+
+
+class Checks(Frozen):
+    """Numbers that checks use."""
+
+    min_day_share: Annotated[
+        float, Field(ge=0, le=1, description="events of a day against the median of 7 before")
+    ] = 0.5
+
+
+class Settings(Frozen):
+    """All settings of one environment."""
+
+    mapping: str = "sample_shop"
+    paths: Paths = Paths()
+    compute: Compute = Compute()
+    propensity: Propensity = Propensity()
+    train: Train = Train()
+    publish: Publish = Publish()
+    checks: Checks = Checks()
+
+    @model_validator(mode="after")
+    def _published_models_are_trained(self) -> "Settings":
+        for role in ("model", "cold_model"):
+            name = getattr(self.publish, role)
+            if name not in self.train.models:
+                raise ValueError(f"publish.{role} = {name!r} is not among train.models")
+        return self
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read a settings file; without one the default file, or the defaults where it is absent."""
+    if path is None and not DEFAULT_SETTINGS.exists():
+        return Settings()
+    return load_toml(Settings, path or DEFAULT_SETTINGS)
+
+
+def load_toml(kind: type[Record], path: Path) -> Record:
+    """Read a TOML file into a record; every problem is told by its key."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(
+            f"cannot read {path.name}: {error}",
+            where=str(path),
+            unchanged="nothing was read or written",
+            fix="give the path of a TOML file in UTF-8",
+        ) from error
+    return check(kind, table, where=str(path))
+
+
+def check(kind: type[Record], table: dict[str, Any], *, where: str) -> Record:
+    """Validate a table of settings; raises SettingsError with one line per problem."""
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, found['loc'])) or '(top level)'}: {found['msg']}"
+            for found in error.errors(include_url=False)
+        ]
+        raise SettingsError(
+            f"{len(problems)} wrong setting(s): " + "; ".join(problems),
+            where=where,
+            unchanged="nothing was read or written",
+            fix="mend the keys named above; README.md lists what each means",
+        ) from error
+
+
+def parse_day(text: str) -> date:
+    """A date given by a person, as YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"{text!r} is no date",
+            where="--ds",
+            unchanged="nothing was read or written",
+            fix="write it as YYYY-MM-DD, such as 2026-01-25",
+        ) from error

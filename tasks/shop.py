@@ -1,0 +1,115 @@
+"""One shop in one environment: its settings, its mapping, its lake, and the hash of its recipe."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import sql
+from tasks.errors import SettingsError
+from tasks.lake.literals import Value
+from tasks.lake.session import Session
+from tasks.lake.tables import Lake, fingerprint
+from tasks.mapping import Mapping, load_mapping
+from tasks.settings import Settings, load_settings
+
+_CODE = ("models", "tasks/ingest", "tasks/estimate", "tasks/train", "tasks/serve")
+Parameters = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What every stage needs to know; small, and the same all night."""
+
+    settings: Settings
+    mapping: Mapping
+
+    @property
+    def lake(self) -> Lake:
+        """The folder of tables."""
+        return Lake(self.settings.paths.lake)
+
+    @property
+    def landing(self) -> Path:
+        """The folder of raw files."""
+        return self.settings.paths.landing.absolute()
+
+    @property
+    def recipe(self) -> str:
+        """A hash of all that decides what a release holds, the data left out."""
+        settings = self.settings.model_dump_json(exclude={"paths", "compute", "mapping"})
+        return fingerprint([settings, self.mapping.model_dump_json(), _code_hash()])
+
+
+def open_shop(
+    settings: Path | None = None,
+    mapping: str | None = None,
+    landing: Path | None = None,
+    lake: Path | None = None,
+) -> Shop:
+    """Read settings and mapping; the other arguments take the place of what the settings say."""
+    read = load_settings(settings)
+    paths = read.paths.model_copy(
+        update={k: v for k, v in {"landing": landing, "lake": lake}.items() if v is not None}
+    )
+    read = read.model_copy(update={"paths": paths, "mapping": mapping or read.mapping})
+    if not read.paths.landing.is_dir():
+        raise SettingsError(
+            f"there is no landing folder {str(read.paths.landing)!r}",
+            where="paths.landing",
+            unchanged="nothing was read or written",
+            fix="nightrank sample makes one with a sample shop; or name yours with --landing",
+        )
+    return Shop(read, load_mapping(read.mapping))
+
+
+def _code_hash() -> str:
+    root = Path(__file__).parents[1]
+    files = [*sql.ROOT.rglob("*.sql"), *(p for part in _CODE for p in (root / part).rglob("*.py"))]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def parameters(shop: Shop, ds: date) -> Parameters:
+    """What the SQL of the night of `ds` may ask for."""
+    meaning, settings = shop.mapping.behaviours, shop.settings
+    return {
+        "ds": ds,
+        "since": ds - timedelta(days=meaning.history_days - 1),
+        "cut": _cut(shop, ds),
+        "active_since": ds - timedelta(days=meaning.active_days - 1),
+        "catalogue_ds": _catalogue_ds(shop, ds),
+        "history_days": meaning.history_days,
+        "seen": list(meaning.seen),
+        "repurchase": meaning.repurchase,
+        "smoothing_a": settings.propensity.smoothing_a,
+        "smoothing_b": settings.propensity.smoothing_b,
+        "eta": settings.propensity.eta,
+        "clip": settings.propensity.clip,
+        "k": settings.publish.k,
+        "published": settings.publish.model,
+        "cold_model": settings.publish.cold_model,
+    }
+
+
+def _cut(shop: Shop, ds: date) -> date:
+    """The last day to train on; `ds` itself, and so no holdout, where nothing is older."""
+    cut = ds - timedelta(days=shop.mapping.behaviours.holdout_days)
+    first = min(shop.lake.pin("clean.events").days(), default=ds)
+    return cut if first <= cut else ds
+
+
+def _catalogue_ds(shop: Shop, ds: date) -> date:
+    """The newest catalogue up to `ds`; the first there is where all are later."""
+    days = sorted(shop.lake.pin("clean.items").days())
+    return max((day for day in days if day <= ds), default=days[0] if days else ds)
+
+
+def name_positives(s: Session, shop: Shop) -> None:
+    """Make `settings.positives` (behaviour, weight) readable in SQL."""
+    weights = sorted(shop.mapping.behaviours.positives.items())
+    rows = ", ".join(f"('{behaviour}', {weight!r}::DOUBLE)" for behaviour, weight in weights)
+    s.con.execute("CREATE SCHEMA IF NOT EXISTS settings")
+    s.view("settings.positives", f"SELECT * FROM (VALUES {rows}) AS t (behaviour, weight)")

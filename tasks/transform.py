@@ -1,0 +1,117 @@
+"""Run one SQL file: increments for the days whose inputs changed, snapshots for the night."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+import sql
+from expectations.catalogue import Table, catalogue
+from tasks.lake.literals import render
+from tasks.lake.session import Session
+from tasks.lake.tables import Pinned, fingerprint
+from tasks.records import TableVersion
+from tasks.shop import Parameters
+
+
+def build_snapshot(
+    s: Session, name: str, params: Parameters, *, select: str | None = None
+) -> TableVersion:
+    """Replace the night's partition of a snapshot table by its SELECT."""
+    text = render(select or sql.read_table(name), params)
+    ds = params["ds"]
+    assert isinstance(ds, date)
+
+    def made(_: Pinned) -> Any:
+        for source in catalogue()[name].reads:
+            if source in catalogue():
+                s.read(source, upto=ds, newest=True)
+        return s.stream(text)
+
+    return s.lake.rewrite(name, {"ds": ds}, made)
+
+
+def build_increments(s: Session, name: str, params: Parameters) -> TableVersion:
+    """Replace the partitions of an increment table whose inputs changed since their last build."""
+    table = catalogue()[name]
+    ds = params["ds"]
+    assert isinstance(ds, date)
+    inputs = {source: s.read(source, upto=ds, newest=True) for source in table.reads}
+    wanted = _inputs_by_day(table, list(inputs.values()), ds, params)
+    recipe = _recipe(name, params)
+    built = _built(s, name)
+    stale = [day for day, hash_ in wanted.items() if built.get(day) != (hash_, recipe)]
+    if not stale:
+        return TableVersion(name, s.lake.pin(name).version, 0, 0)
+    stream_params = {**params, "days": stale}
+    version = s.lake.rewrite(
+        name, {"ds": stale}, lambda _: s.stream(sql.read_table(name), stream_params)
+    )
+    _note_builds(s, version, {day: wanted[day] for day in stale}, recipe)
+    return version
+
+
+def stale_days(s: Session, name: str, params: Parameters) -> list[date]:
+    """The days of an increment table that no longer match their inputs."""
+    table = catalogue()[name]
+    ds = params["ds"]
+    assert isinstance(ds, date)
+    inputs = [s.read(source, upto=ds) for source in table.reads]
+    wanted, recipe = _inputs_by_day(table, inputs, ds, params), _recipe(name, params)
+    built = _built(s, name)
+    return [day for day, hash_ in wanted.items() if built.get(day) != (hash_, recipe)]
+
+
+def _inputs_by_day(
+    table: Table, inputs: Sequence[Pinned], ds: date, params: Parameters
+) -> dict[date, str]:
+    """For every day up to `ds` that any input has, a hash of the files its rows come from."""
+    days = [pinned.days() for pinned in inputs]
+    by_day = {
+        day: fingerprint([uri for each in days for uri in each.get(day, [])])
+        for day in sorted({day for each in days for day in each})
+        if day <= ds
+    }
+    if table.lookback == "day":
+        return by_day
+    history_days = params["history_days"]
+    assert isinstance(history_days, int)
+    since = timedelta(days=history_days - 1)
+    return {
+        day: fingerprint([hash_ for other, hash_ in by_day.items() if day - since <= other <= day])
+        for day in by_day
+    }
+
+
+def _recipe(name: str, params: Parameters) -> str:
+    """A hash of the SQL and of the parameters that it asks for; the night's date is none."""
+    return fingerprint([render(sql.read_table(name), {**params, "days": [], "ds": date.min})])
+
+
+def _built(s: Session, name: str) -> dict[date, tuple[str, str]]:
+    rows = s.lake.rows(s.lake.pin("ops.builds"), {"table_name": name}).to_pylist()
+    return {row["ds"]: (row["inputs"], row["recipe"]) for row in rows}
+
+
+def _note_builds(s: Session, version: TableVersion, days: Mapping[date, str], recipe: str) -> None:
+    now = datetime.now(UTC)
+    new = [
+        {
+            "ds": day,
+            "inputs": inputs,
+            "recipe": recipe,
+            "table_version": version.version,
+            "built_at": now,
+            "table_name": version.table,
+        }
+        for day, inputs in days.items()
+    ]
+
+    def merged(pinned: Pinned) -> pa.Table:
+        old = s.lake.rows(pinned, {"table_name": version.table}).to_pylist()
+        rows = [row for row in old if row["ds"] not in days] + new
+        rows.sort(key=lambda row: row["ds"])
+        return pa.Table.from_pylist(rows, schema=s.lake.schema("ops.builds"))
+
+    s.lake.rewrite("ops.builds", {"table_name": version.table}, merged)

@@ -1,0 +1,20 @@
+import pickle
+
+from tasks.errors import HeldError, NightrankError, SettingsError, UsageError
+
+
+def test_an_error_says_what_where_what_is_unchanged_and_what_to_do() -> None:
+    text = str(UsageError("no such day", where="--ds", unchanged="nothing", fix="name another"))
+    assert [part in text for part in ("no such day", "--ds", "nothing", "name another")] == [
+        True
+    ] * 4
+
+
+def test_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(HeldError("a", where="b", unchanged="c", fix="d")))
+    assert isinstance(error, HeldError)
+    assert (error.what, error.where, error.unchanged, error.fix) == ("a", "b", "c", "d")
+
+
+def test_exit_codes() -> None:
+    assert (NightrankError.exit_code, SettingsError.exit_code, HeldError.exit_code) == (1, 2, 3)
