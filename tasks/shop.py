@@ -81,7 +81,7 @@ def parameters(shop: Shop, ds: date) -> Parameters:
         "cut": _cut(shop, ds),
         "active_since": ds - timedelta(days=meaning.active_days - 1),
         "catalogue_ds": _catalogue_ds(shop, ds),
-        "history_days": meaning.history_days,
+        "window": timedelta(days=meaning.history_days - 1),
         "seen": list(meaning.seen),
         "repurchase": meaning.repurchase,
         "smoothing_a": settings.propensity.smoothing_a,

@@ -18,15 +18,21 @@ from tasks.shop import Parameters
 def build_snapshot(
     s: Session, name: str, params: Parameters, *, select: str | None = None
 ) -> TableVersion:
-    """Replace the night's partition of a snapshot table by its SELECT."""
+    """Replace the night's partition of a snapshot table by its SELECT.
+
+    It reads nothing dated after the night, but the first catalogue there is where all are later.
+    """
     text = render(select or sql.read_table(name), params)
     ds = params["ds"]
+    catalogue_ds = params.get("catalogue_ds", ds)
     assert isinstance(ds, date)
+    assert isinstance(catalogue_ds, date)
 
     def made(_: Pinned) -> Any:
         for source in catalogue()[name].reads:
             if source in catalogue():
-                s.read(source, upto=ds, newest=True)
+                upto = max(ds, catalogue_ds) if source == "clean.items" else ds
+                s.read(source, upto=upto, newest=True)
         return s.stream(text)
 
     return s.lake.rewrite(name, {"ds": ds}, made)
@@ -40,15 +46,14 @@ def build_increments(s: Session, name: str, params: Parameters) -> TableVersion:
     inputs = {source: s.read(source, upto=ds, newest=True) for source in table.reads}
     wanted = _inputs_by_day(table, list(inputs.values()), ds, params)
     recipe = _recipe(name, params)
-    built = _built(s, name)
-    stale = [day for day, hash_ in wanted.items() if built.get(day) != (hash_, recipe)]
+    stale = _stale(_built(s, name), wanted, recipe, ds)
     if not stale:
         return TableVersion(name, s.lake.pin(name).version, 0, 0)
     stream_params = {**params, "days": stale}
     version = s.lake.rewrite(
         name, {"ds": stale}, lambda _: s.stream(sql.read_table(name), stream_params)
     )
-    _note_builds(s, version, {day: wanted[day] for day in stale}, recipe)
+    _note_builds(s, version, {day: wanted.get(day) for day in stale}, recipe)
     return version
 
 
@@ -59,8 +64,16 @@ def stale_days(s: Session, name: str, params: Parameters) -> list[date]:
     assert isinstance(ds, date)
     inputs = [s.read(source, upto=ds) for source in table.reads]
     wanted, recipe = _inputs_by_day(table, inputs, ds, params), _recipe(name, params)
-    built = _built(s, name)
-    return [day for day, hash_ in wanted.items() if built.get(day) != (hash_, recipe)]
+    return _stale(_built(s, name), wanted, recipe, ds)
+
+
+def _stale(
+    built: Mapping[date, tuple[str, str]], wanted: Mapping[date, str], recipe: str, ds: date
+) -> list[date]:
+    """Days whose inputs or recipe changed since they were built, or whose inputs are gone."""
+    changed = [day for day, inputs in wanted.items() if built.get(day) != (inputs, recipe)]
+    gone = [day for day in built if day <= ds and day not in wanted]
+    return sorted({*changed, *gone})
 
 
 def _inputs_by_day(
@@ -75,11 +88,10 @@ def _inputs_by_day(
     }
     if table.lookback == "day":
         return by_day
-    history_days = params["history_days"]
-    assert isinstance(history_days, int)
-    since = timedelta(days=history_days - 1)
+    window = params["window"]
+    assert isinstance(window, timedelta)
     return {
-        day: fingerprint([hash_ for other, hash_ in by_day.items() if day - since <= other <= day])
+        day: fingerprint([hash_ for other, hash_ in by_day.items() if day - window <= other <= day])
         for day in by_day
     }
 
@@ -94,7 +106,10 @@ def _built(s: Session, name: str) -> dict[date, tuple[str, str]]:
     return {row["ds"]: (row["inputs"], row["recipe"]) for row in rows}
 
 
-def _note_builds(s: Session, version: TableVersion, days: Mapping[date, str], recipe: str) -> None:
+def _note_builds(
+    s: Session, version: TableVersion, days: Mapping[date, str | None], recipe: str
+) -> None:
+    """Keep what each day was built from; a day without inputs is no longer a build."""
     now = datetime.now(UTC)
     new = [
         {
@@ -106,6 +121,7 @@ def _note_builds(s: Session, version: TableVersion, days: Mapping[date, str], re
             "table_name": version.table,
         }
         for day, inputs in days.items()
+        if inputs is not None
     ]
 
     def merged(pinned: Pinned) -> pa.Table:

@@ -78,7 +78,8 @@ def test_a_table_lies_in_a_known_layer_and_names_its_columns_once(name: str) -> 
     assert table.layer in LAYERS
     assert len(set(table.column_names)) == len(table.columns)
     assert {*table.key, *table.sort_by, *table.partition_by} <= {*table.column_names, "ds"}
-    assert table.grain and not table.grain.endswith(".")
+    assert table.grain
+    assert not table.grain.endswith(".")
 
 
 def test_every_select_has_a_header_and_is_one_statement() -> None:

@@ -14,7 +14,7 @@ WITH deliveries AS (
         session_id,
         value,
         file_id,
-        CAST(occurred_at AS DATE) AS ds,
+        occurred_at::DATE AS ds,
         false AS is_known
     FROM landed
     WHERE misfit IS NULL
@@ -46,10 +46,10 @@ contents AS (
 compared AS (
     SELECT
         *,
-        is_known OR content IS DISTINCT FROM lag(content) OVER same_event AS is_kept
+        lag(content) OVER same_event AS content_before
     FROM contents
     WINDOW same_event AS (
-        PARTITION BY event_id, ds ORDER BY arrived_at, is_known DESC, content, file_id
+        PARTITION BY event_id, ds ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
     )
 ),
 
@@ -68,9 +68,9 @@ kept AS (
         file_id,
         ds
     FROM compared
-    WHERE is_kept
+    WHERE is_known OR content IS DISTINCT FROM content_before
     WINDOW same_event AS (
-        PARTITION BY event_id, ds ORDER BY arrived_at, is_known DESC, content, file_id
+        PARTITION BY event_id, ds ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
     )
 )
 

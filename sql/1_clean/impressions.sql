@@ -8,7 +8,7 @@ WITH deliveries AS (
         user_id,
         item_id,
         coalesce(is_shown, true) AS is_shown,
-        CAST(position AS INTEGER) AS position,
+        position::INTEGER AS position,
         policy,
         policy_version,
         policy_score,
@@ -16,7 +16,7 @@ WITH deliveries AS (
         occurred_at,
         arrived_at,
         file_id,
-        CAST(occurred_at AS DATE) AS ds,
+        occurred_at::DATE AS ds,
         false AS is_known
     FROM landed
     WHERE misfit IS NULL
@@ -54,10 +54,11 @@ contents AS (
 compared AS (
     SELECT
         *,
-        is_known OR content IS DISTINCT FROM lag(content) OVER same_impression AS is_kept
+        lag(content) OVER same_impression AS content_before
     FROM contents
     WINDOW same_impression AS (
-        PARTITION BY impression_id, ds ORDER BY arrived_at, is_known DESC, content, file_id
+        PARTITION BY impression_id, ds
+        ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
     )
 ),
 
@@ -79,9 +80,10 @@ kept AS (
         file_id,
         ds
     FROM compared
-    WHERE is_kept
+    WHERE is_known OR content IS DISTINCT FROM content_before
     WINDOW same_impression AS (
-        PARTITION BY impression_id, ds ORDER BY arrived_at, is_known DESC, content, file_id
+        PARTITION BY impression_id, ds
+        ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
     )
 )
 

@@ -2,6 +2,7 @@
 -- reads: landed and delivery (the files being ingested), clean.items (the dates they touch)
 -- note: a snapshot without a date in its path counts for the day it arrived, at the latest for
 --       the night that reads it; an item given twice for a date counts as its last delivery
+--       (of two that arrived at once, the one ingested last); rows derived from events give way
 WITH deliveries AS (
     SELECT
         landed.item_id,
@@ -14,7 +15,8 @@ WITH deliveries AS (
         landed.available_from,
         landed.arrived_at,
         landed.file_id,
-        delivery.snapshot_ds AS ds
+        delivery.snapshot_ds AS ds,
+        false AS is_known
     FROM landed
     INNER JOIN delivery USING (file_id)
     WHERE landed.misfit IS NULL
@@ -30,18 +32,21 @@ WITH deliveries AS (
         available_from,
         arrived_at,
         file_id,
-        ds
+        ds,
+        true AS is_known
     FROM clean.items
-    WHERE file_id NOT IN (SELECT d.file_id FROM delivery AS d)
+    WHERE file_id NOT IN (SELECT d.file_id FROM delivery AS d) AND file_id <> 'derived'
 )
 
-SELECT *
+SELECT * EXCLUDE (is_known)
 FROM deliveries
 QUALIFY
     row_number() OVER (
         PARTITION BY item_id, ds
         ORDER BY
-            arrived_at DESC, file_id, category, product_type, brand, title, price, is_in_stock,
-            available_from
+            arrived_at DESC,
+            is_known ASC,
+            file_id ASC,
+            row(category, product_type, brand, title, price, is_in_stock, available_from) ASC
     ) = 1
 ORDER BY ds, item_id

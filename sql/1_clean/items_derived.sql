@@ -1,5 +1,5 @@
 -- grain: one item that occurs in an event up to $ds
--- reads: clean.events
+-- reads: clean.events, as known now
 -- note: makes clean.items of the night where the shop delivers no item file
 SELECT
     item_id,
@@ -14,6 +14,6 @@ SELECT
     'derived' AS file_id,
     $ds AS ds
 FROM clean.events
-WHERE ds <= $ds
+WHERE superseded_at IS NULL AND ds <= $ds
 GROUP BY item_id
 ORDER BY item_id

@@ -9,7 +9,8 @@ WITH deliveries AS (
         landed.joined_on,
         landed.arrived_at,
         landed.file_id,
-        delivery.snapshot_ds AS ds
+        delivery.snapshot_ds AS ds,
+        false AS is_known
     FROM landed
     INNER JOIN delivery USING (file_id)
     WHERE landed.misfit IS NULL
@@ -21,16 +22,17 @@ WITH deliveries AS (
         joined_on,
         arrived_at,
         file_id,
-        ds
+        ds,
+        true AS is_known
     FROM clean.users
-    WHERE file_id NOT IN (SELECT d.file_id FROM delivery AS d)
+    WHERE file_id NOT IN (SELECT d.file_id FROM delivery AS d) AND file_id <> 'derived'
 )
 
-SELECT *
+SELECT * EXCLUDE (is_known)
 FROM deliveries
 QUALIFY
     row_number() OVER (
         PARTITION BY user_id, ds
-        ORDER BY arrived_at DESC, file_id, age_band, country, joined_on
+        ORDER BY arrived_at DESC, is_known ASC, file_id ASC, row(age_band, country, joined_on) ASC
     ) = 1
 ORDER BY ds, user_id

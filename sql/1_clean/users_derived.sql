@@ -1,5 +1,5 @@
 -- grain: one user who occurs in an event up to $ds
--- reads: clean.events
+-- reads: clean.events, as known now
 -- note: makes clean.users of the night where the shop delivers no user file
 SELECT
     user_id,
@@ -10,6 +10,6 @@ SELECT
     'derived' AS file_id,
     $ds AS ds
 FROM clean.events
-WHERE ds <= $ds
+WHERE superseded_at IS NULL AND ds <= $ds
 GROUP BY user_id
 ORDER BY user_id

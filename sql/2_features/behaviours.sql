@@ -4,7 +4,7 @@ SELECT
     user_id,
     item_id,
     behaviour,
-    CAST(sum(n_events) AS BIGINT) AS n_events,
+    sum(n_events)::BIGINT AS n_events,
     min(first_at) AS first_at,
     max(last_at) AS last_at
 FROM features.behaviours_daily

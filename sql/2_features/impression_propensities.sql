@@ -7,7 +7,7 @@ WITH requests AS (
     SELECT
         ds,
         sum(n_requests) OVER (
-            ORDER BY ds RANGE BETWEEN to_days($history_days - 1) PRECEDING AND CURRENT ROW
+            ORDER BY ds RANGE BETWEEN $window PRECEDING AND CURRENT ROW
         ) AS n_requests
     FROM features.traffic_daily
 ),
@@ -18,7 +18,7 @@ shown AS (
         item_id,
         sum(n_requests) OVER (
             PARTITION BY item_id
-            ORDER BY ds RANGE BETWEEN to_days($history_days - 1) PRECEDING AND CURRENT ROW
+            ORDER BY ds RANGE BETWEEN $window PRECEDING AND CURRENT ROW
         ) AS n_shown
     FROM features.popularity_daily
     WHERE behaviour = 'impression'

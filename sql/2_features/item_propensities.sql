@@ -56,8 +56,8 @@ estimates AS (
 
 SELECT
     item_id,
-    CAST(n_impressions AS BIGINT) AS n_impressions,
-    CAST(n_events AS BIGINT) AS n_events,
+    n_impressions::BIGINT AS n_impressions,
+    n_events::BIGINT AS n_events,
     greatest(estimate, $clip) AS p_exposed,
     estimate < $clip AS is_clipped,
     estimator,

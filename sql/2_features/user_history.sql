@@ -2,7 +2,7 @@
 -- reads: features.user_history_daily
 SELECT
     user_id,
-    CAST(sum(n_events) AS BIGINT) AS n_events,
+    sum(n_events)::BIGINT AS n_events,
     flatten(list(steps ORDER BY ds)) AS steps
 FROM features.user_history_daily
 WHERE ds BETWEEN $since AND $ds

@@ -4,7 +4,7 @@ SELECT
     user_id,
     count(*) AS n_events,
     list(
-        {'occurred_at': occurred_at, 'item_id': item_id, 'behaviour': behaviour}
+        struct_pack(occurred_at := occurred_at, item_id := item_id, behaviour := behaviour)
         ORDER BY occurred_at, behaviour, item_id, event_id
     ) AS steps,
     ds

@@ -5,7 +5,7 @@ WITH positives AS (
         daily.user_id,
         daily.item_id,
         max(positives.weight) AS weight,
-        CAST(sum(daily.n_events) AS BIGINT) AS n_events,
+        sum(daily.n_events)::BIGINT AS n_events,
         max(daily.last_at) AS last_at
     FROM features.behaviours_daily AS daily
     INNER JOIN settings.positives USING (behaviour)

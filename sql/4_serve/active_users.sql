@@ -2,7 +2,7 @@
 -- reads: features.behaviours_daily
 SELECT
     user_id,
-    CAST(sum(n_events) AS BIGINT) AS n_events,
+    sum(n_events)::BIGINT AS n_events,
     max(last_at) AS last_at,
     $ds AS ds
 FROM features.behaviours_daily

@@ -18,14 +18,14 @@ WITH passed AS (
 once AS (
     SELECT *
     FROM passed
-    QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY is_chosen DESC, model) = 1
+    QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY is_chosen DESC, model ASC) = 1
 ),
 
 chosen AS (
     SELECT
         *,
         row_number() OVER (
-            PARTITION BY user_id ORDER BY is_chosen DESC, rank, item_id
+            PARTITION BY user_id ORDER BY is_chosen DESC, rank ASC, item_id ASC
         ) AS final_rank
     FROM once
 ),
@@ -65,7 +65,7 @@ SELECT
     $release_id AS release_id,
     $ds AS ds,
     chosen.user_id,
-    CAST(chosen.final_rank AS INTEGER) AS rank,
+    chosen.final_rank::INTEGER AS rank,
     chosen.item_id,
     chosen.score,
     chosen.model,

@@ -34,8 +34,11 @@ SELECT
         WHEN catalogue.n_eligible < $k
             THEN 'the catalogue has only ' || catalogue.n_eligible || ' items to recommend'
         WHEN catalogue.n_eligible - coalesce(seen.n_seen, 0) < $k
-            THEN 'only ' || (catalogue.n_eligible - coalesce(seen.n_seen, 0))
-            || ' of ' || catalogue.n_eligible || ' items are not seen yet'
+            THEN format(
+                'only {} of {} items are not seen yet',
+                catalogue.n_eligible - coalesce(seen.n_seen, 0),
+                catalogue.n_eligible
+            )
         ELSE 'no model gave enough rows'
     END AS reason
 FROM serve.active_users AS active

@@ -35,7 +35,7 @@ def new_deliveries(
 ) -> list[Delivery]:
     """The files that ops.files does not know yet, in order of delivery."""
     s.read("ops.files")
-    stats = set(s.rows("SELECT path, n_bytes, modified_at FROM ops.files"))
+    stats = set(s.rows("SELECT dataset, path, n_bytes, modified_at FROM ops.files"))
     known = {
         (dataset, content_hash): path
         for dataset, content_hash, path in s.rows(
@@ -46,13 +46,13 @@ def new_deliveries(
             )
         )
     }
-    tried = set(s.rows("SELECT path, content_hash FROM ops.files"))
+    tried = set(s.rows("SELECT dataset, path, content_hash FROM ops.files"))
     found: list[Delivery] = []
     for file in files:
-        if (file.path, file.n_bytes, file.modified_at) in stats:
+        if (file.dataset, file.path, file.n_bytes, file.modified_at) in stats:
             continue
         content = content_hash(landing / file.path)
-        if (file.path, content) in tried:
+        if (file.dataset, file.path, content) in tried:
             continue
         first = known.setdefault((file.dataset, content), file.path)
         source = mapping.sources()[file.dataset]

@@ -25,7 +25,7 @@ def find_files(landing: Path, mapping: Mapping) -> list[LandedFile]:
     found: list[LandedFile] = []
     for dataset, source in mapping.sources().items():
         files = _matches(landing, dataset, source)
-        if not files and not source.optional:
+        if not files and (dataset == "events" or not source.optional):
             raise SourceError(
                 f"no file of {dataset} has landed: nothing matches {source.files!r}",
                 where=str(landing.absolute()),
@@ -40,8 +40,13 @@ def _matches(landing: Path, dataset: str, source: Source) -> list[LandedFile]:
     return [
         _landed(landing, dataset, source, path)
         for path in landing.glob(source.files)
-        if path.is_file() and not path.name.startswith((".", "_"))
+        if path.is_file() and not _is_hidden(path.relative_to(landing))
     ]
+
+
+def _is_hidden(path: Path) -> bool:
+    """Files being written, and what other tools keep beside: below a folder so named too."""
+    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _landed(landing: Path, dataset: str, source: Source, path: Path) -> LandedFile:

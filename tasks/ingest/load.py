@@ -5,18 +5,18 @@ makes a file known. A file that is not known yet is read again, and its rows are
 """
 
 import csv
-import gzip
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 import sql
 from tasks.ingest.deliveries import Delivery
+from tasks.ingest.lines import header, lines_of, refuse_big_endian
 from tasks.ingest.parse import landed_columns, landed_sql, raw_columns
 from tasks.lake.literals import literal
 from tasks.lake.session import Session
@@ -42,7 +42,8 @@ def load_batch(
     _name_deliveries(s, landing, fresh, night)
     refused = _read(s, landing, dataset, source, fresh)
     written = [_write_clean(s, dataset)]
-    misfits = _find_misfits(s, landing, dataset, source, fresh)
+    read = [delivery for delivery in fresh if delivery.file_id not in refused]
+    misfits = _find_misfits(s, landing, dataset, source, read)
     written.append(replace_rows_of_files(s, "ops.quarantine", batch, misfits))
     quarantined = Counter(str(row["file_id"]) for row in misfits)
     rows = _accounting(s, dataset, batch, refused, quarantined, run_id)
@@ -90,7 +91,7 @@ def _read(
     for delivery in batch:
         try:
             names = _raw_names(landing / delivery.file.path, source)
-        except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, EOFError, ValueError, csv.Error) as error:
             refused[delivery.file_id] = _one_line(error)
             continue
         groups.setdefault(names, []).append(delivery)
@@ -98,7 +99,20 @@ def _read(
     s.con.execute(f"CREATE TEMP TABLE landed ({columns})")
     for names, files in groups.items():
         refused.update(_read_group(s, landing, dataset, source, files, names))
+    refused.update(_torn(s, landing, batch))
+    s.con.execute(f"DELETE FROM landed WHERE list_contains({literal(list(refused))}, file_id)")
     return refused
+
+
+def _torn(s: Session, landing: Path, batch: Sequence[Delivery]) -> Refused:
+    """CSV files with a quote that is not closed on its line: it swallows records unseen."""
+    rejected = _rejected(s)
+    torn = {}
+    for delivery in batch:
+        for line, reason, text in rejected.get(str(landing / delivery.file.path), []):
+            if "unquoted value" in reason and "\n" in text:
+                torn[delivery.file_id] = f"the quote that opens on line {line} is not closed"
+    return torn
 
 
 def _read_group(
@@ -124,38 +138,16 @@ def _read_group(
 
 def _raw_names(path: Path, source: Source) -> tuple[str, ...]:
     """The raw columns of one file; ValueError where one that the mapping names is missing."""
+    refuse_big_endian(path, source)
     if source.format == "jsonl":
         return tuple(raw_columns(source))
-    names = tuple(source.names) if not source.header else _header(path, source)
+    names = tuple(source.names) if not source.header else header(path, source)
     missing = [name for name in raw_columns(source) if name not in names]
     if missing:
         raise ValueError(f"no column {', '.join(missing)}; it has {', '.join(names)}")
     if len(set(names)) < len(names):
         raise ValueError(f"a column name stands twice: {', '.join(names)}")
     return names
-
-
-def _header(path: Path, source: Source) -> tuple[str, ...]:
-    with _open_text(path, source.encoding) as lines:
-        first = lines.readline(1 << 20).lstrip("\ufeff").rstrip("\r\n")
-    if not first:
-        raise ValueError("it is empty: not even a header line")
-    if len(source.delimiter) > 1:
-        return tuple(first.split(source.delimiter))
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE
-    return tuple(
-        next(
-            csv.reader(
-                [first], delimiter=source.delimiter, quotechar=source.quote or None, quoting=quoting
-            )
-        )
-    )
-
-
-def _open_text(path: Path, encoding: str) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="\n")
-    return path.open("rt", encoding=encoding, newline="\n")
 
 
 def _one_line(error: Exception) -> str:
@@ -193,17 +185,14 @@ def _find_misfits(
 ) -> list[dict[str, Any]]:
     """The quarantine's rows: what the reader rejected, and records that do not fit."""
     rejected = _rejected(s)
-    n_header = 1 if source.format == "csv" and source.header else 0
     misfits = _misfits(s)
     rows: list[dict[str, Any]] = []
     for delivery in fresh:
-        lines = rejected.get(str(landing / delivery.file.path), [])
-        numbers = [line for line, _, _ in lines]
-        found = [
-            (_line(number + n_header, numbers), reason, raw)
-            for number, reason, raw in misfits.get(delivery.file_id, [])
-        ]
-        rows.extend(_quarantined(delivery, dataset, *each) for each in [*lines, *found])
+        path = landing / delivery.file.path
+        rejects, found = rejected.get(str(path), []), misfits.get(delivery.file_id, [])
+        line_of = lines_of(path, source, [line for line, *_ in rejects], [n for n, *_ in found])
+        placed = [(line_of[number], reason, raw) for number, reason, raw in found]
+        rows.extend(_quarantined(delivery, dataset, *each) for each in [*rejects, *placed])
     return rows
 
 
@@ -218,7 +207,7 @@ def _rejected(s: Session) -> dict[str, list[tuple[int, str, str]]]:
         "GROUP BY ALL ORDER BY ALL"
     ):
         found.setdefault(path, []).append(
-            (line, f"not a record: {kind.lower().replace('_', ' ')}", text or "")
+            (line, f"not a record: {kind.lower().replace('_', ' ')}", (text or "").strip("\r\n"))
         )
     return found
 
@@ -234,15 +223,6 @@ def _misfits(s: Session) -> dict[str, list[tuple[int, str, str]]]:
     ):
         found.setdefault(file_id, []).append((number, reason, raw))
     return found
-
-
-def _line(number: int, rejected: Sequence[int]) -> int:
-    """The line of the `number`th line that was not rejected; `rejected` is in order."""
-    for line in rejected:
-        if line > number:
-            break
-        number += 1
-    return number
 
 
 def _quarantined(
@@ -331,17 +311,22 @@ def _counts(s: Session, dataset: str) -> dict[str, tuple[int, int, date, date]]:
 
 def _account_for_repeats(s: Session, rows: list[dict[str, Any]], batch: Sequence[Delivery]) -> None:
     """Every record of a repeated file is a duplicate of the file that it repeats."""
-    n_read = {row["path"]: row["n_read"] for row in rows}
+    n_read = {
+        delivery.content_hash: row["n_read"]
+        for row, delivery in zip(rows, batch, strict=True)
+        if delivery.repeats is None
+    }
     s.read("ops.files", newest=True)
     for row, delivery in zip(rows, batch, strict=True):
         if delivery.repeats is None:
             continue
-        if delivery.repeats not in n_read:
-            n_read[delivery.repeats] = s.value(
-                "SELECT any_value(n_read) FROM ops.files "
-                f"WHERE content_hash = {literal(delivery.content_hash)} AND state <> 'refused'"
+        if delivery.content_hash not in n_read:
+            n_read[delivery.content_hash] = s.value(
+                "SELECT any_value(n_read) FROM ops.files WHERE dataset = $dataset "
+                "AND content_hash = $content_hash AND state <> 'refused'",
+                {"dataset": delivery.file.dataset, "content_hash": delivery.content_hash},
             )
-        row["n_read"] = row["n_duplicate"] = n_read[delivery.repeats]
+        row["n_read"] = row["n_duplicate"] = n_read[delivery.content_hash]
 
 
 def replace_rows_of_files(

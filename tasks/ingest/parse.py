@@ -1,7 +1,11 @@
 """The SQL that reads one dataset's files as the mapping says: typed fields and, per record, a
 reason if it does not fit. Nothing is read here; the SQL is run by `tasks.ingest.load`.
+
+Our own columns beside the raw ones are called "# file", "# n" and so on, so that a shop may call
+its columns as it likes.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +15,9 @@ from tasks.mapping import FIELDS, REQUIRED, Behaviour, Events, Impressions, Sour
 FUTURE_TOLERANCE = "INTERVAL 1 HOUR"
 _MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0}
 _END_OF_TIME_US = 253_402_300_799_000_000  # 9999-12-31, where dates end in most tools
+_FIRST_DATE, _LAST_DATE = "DATE '0001-01-01'", "DATE '9999-12-31'"
+_MAX_INTEGER = 2_147_483_647
+_GLOB = re.compile(r"[\[*?]")
 
 
 @dataclass(frozen=True)
@@ -22,9 +29,7 @@ class Field:
     misfits: tuple[tuple[str, str], ...]
 
 
-def landed_sql(
-    dataset: str, source: Source, files: Sequence[str], names: Sequence[str]
-) -> str:
+def landed_sql(dataset: str, source: Source, files: Sequence[str], names: Sequence[str]) -> str:
     """A SELECT of `landed` records: file_id, n, record, fields, arrived_at, misfit.
 
     `names` are the raw columns of `files`. `n` counts records through all the files in order,
@@ -36,14 +41,18 @@ def landed_sql(
     values = ",\n    ".join(f"{field.value} AS {identifier(field.name)}" for field in fields)
     misfits = [misfit for field in fields for misfit in field.misfits]
     return f"""WITH records AS (
-    SELECT row_number() OVER () AS n, * FROM ({records(source, files, names)})
+    SELECT row_number() OVER () AS "# n", * FROM ({records(source, files, names)})
 ),
-typed AS (SELECT *{_typed(source)} FROM records)
-SELECT delivery.file_id, n, record,
+delivered AS (
+    SELECT records.*, delivery.file_id AS "# file_id", delivery.arrived_at AS "# arrived_at"
+    FROM records INNER JOIN delivery ON records."# file" = delivery.filename
+),
+typed AS (SELECT *{_typed(source)} FROM delivered)
+SELECT "# file_id" AS file_id, "# n" AS n, "# record" AS record,
     {values},
     {_arrived(source)} AS arrived_at,
     {_reason(source, misfits)} AS misfit
-FROM typed INNER JOIN delivery USING (filename)"""
+FROM typed"""
 
 
 def landed_columns(dataset: str) -> dict[str, str]:
@@ -72,14 +81,14 @@ def raw_columns(source: Source) -> list[str]:
 def _json_records(source: Source, files: Sequence[str], names: Sequence[str]) -> str:
     shape = "{" + ", ".join(f'"{_json_text(name)}": "VARCHAR"' for name in names) + "}"
     columns = ", ".join(f"j.{identifier(name)} AS {identifier(name)}" for name in names)
-    return f"""SELECT filename, record, j IS NULL AS is_broken, {columns}
+    return f"""SELECT "# file", "# record", j IS NULL AS "# broken", {columns}
 FROM (
-    SELECT filename, line AS record,
+    SELECT "# file", CASE WHEN trim(line) <> '' THEN line END AS "# record",
         CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT'
             THEN from_json(line, {literal(shape)}) END AS j
-    FROM read_csv({literal(list(files))}, columns = {{line: 'VARCHAR'}}, delim = chr(1),
-        quote = '', escape = '', header = false, auto_detect = false, filename = true,
-        store_rejects = true)
+    FROM read_csv({_paths(files)}, columns = {{line: 'VARCHAR'}}, delim = chr(1),
+        quote = '', escape = '', header = false, auto_detect = false, filename = '# file',
+        encoding = {literal(source.encoding)}, hive_partitioning = false, store_rejects = true)
 )"""
 
 
@@ -87,12 +96,17 @@ def _csv_records(source: Source, files: Sequence[str], names: Sequence[str]) -> 
     columns = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in names)
     used = ", ".join(identifier(name) for name in raw_columns(source))
     joined = ", ".join(f"coalesce({identifier(name)}, '')" for name in names)
-    return f"""SELECT filename, concat_ws({literal(source.delimiter)}, {joined}) AS record,
-    false AS is_broken, {used}
-FROM read_csv({literal(list(files))}, columns = {{{columns}}}, delim = {literal(source.delimiter)},
+    return f"""SELECT "# file", nullif(concat_ws({literal(source.delimiter)}, {joined}), '')
+    AS "# record", false AS "# broken", {used}
+FROM read_csv({_paths(files)}, columns = {{{columns}}}, delim = {literal(source.delimiter)},
     quote = {literal(source.quote)}, escape = {literal(source.quote)},
-    header = {str(source.header).lower()}, auto_detect = false, filename = true,
-    encoding = {literal(source.encoding)}, store_rejects = true)"""
+    header = {str(source.header).lower()}, auto_detect = false, filename = '# file',
+    encoding = {literal(source.encoding)}, hive_partitioning = false, store_rejects = true)"""
+
+
+def _paths(files: Sequence[str]) -> str:
+    """Paths as they are: DuckDB would take brackets, stars and question marks for patterns."""
+    return literal([_GLOB.sub(r"[\g<0>]", file) for file in files])
 
 
 def _json_text(name: str) -> str:
@@ -123,21 +137,32 @@ def _fields(dataset: str, source: Source) -> list[Field]:
         for name in FIELDS[dataset]
         if name in source.columns or name in source.expressions
     ]
-    given = {field.name for field in fields}
     if isinstance(source, Events | Impressions):
         fields.append(_time_field(source, source.time))
     if isinstance(source, Events):
         fields.append(_behaviour_field(source.behaviour))
     id_name = {"events": "event_id", "impressions": "impression_id"}.get(dataset)
-    if id_name is not None and id_name not in given:
-        parts = ", ".join(f"coalesce(CAST({field.value} AS VARCHAR), '')" for field in fields)
-        fields.append(Field(id_name, f"md5(concat_ws(chr(31), {parts}))", ()))
+    if id_name is not None:
+        fields = _with_id(fields, id_name)
     fields.extend(
         Field(name, f"NULL::{kind}", ())
         for name, kind in FIELDS[dataset].items()
         if name not in {field.name for field in fields}
     )
     return fields
+
+
+def _with_id(fields: list[Field], id_name: str) -> list[Field]:
+    """The shop's id; where there is none, or it is empty, a hash of all the other fields."""
+    others = [field for field in fields if field.name != id_name]
+    parts = ", ".join(f"coalesce(CAST({field.value} AS VARCHAR), '')" for field in others)
+    made = f"md5(concat_ws(chr(31), {parts}))"
+    given = [
+        Field(id_name, f"coalesce({field.value}, {made})", field.misfits)
+        for field in fields
+        if field.name == id_name
+    ]
+    return [*(given or [Field(id_name, made, ())]), *others]
 
 
 def _field(dataset: str, source: Source, name: str) -> Field:
@@ -154,6 +179,9 @@ def _field(dataset: str, source: Source, name: str) -> Field:
         misfits = [(f"wrong type: {label} is no {kind}", is_lost)]
     if kind == "DOUBLE":
         misfits.append((f"not finite: {label}", f"NOT isfinite({value})"))
+    if kind == "DATE":
+        outside = f"{value} NOT BETWEEN {_FIRST_DATE} AND {_LAST_DATE}"
+        misfits.append((f"out of range: {label} is not in the years 1 to 9999", outside))
     if name in REQUIRED[dataset]:
         misfits.insert(0, (f"missing field: {label}", f"{value} IS NULL"))
     misfits.extend(_ranges(name, value, label))
@@ -171,7 +199,10 @@ def _ranges(name: str, value: str, label: str) -> list[tuple[str, str]]:
             (f"out of range: {label} is not above 0 and at most 1", f"{value} <= 0 OR {value} > 1")
         ]
     if name == "position":
-        return [(f"out of range: {label} is below 1", f"{value} < 1")]
+        return [
+            (f"out of range: {label} is below 1", f"{value} < 1"),
+            (f"out of range: {label} is above {_MAX_INTEGER}", f"{value} > {_MAX_INTEGER}"),
+        ]
     return []
 
 
@@ -204,22 +235,24 @@ def time_sql(text: str, time: Time) -> str:
         )
     zone = literal(time.zone)
     if time.format is not None:
-        return f"timezone({zone}, try_strptime({text}, {literal(time.format)}))"
-    has_offset = f"regexp_matches({text}, '[0-9](Z|z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$')"
-    has_clock = f"contains({text}, ':')"
+        parsed = f"try_strptime({text}, {literal(time.format)})"
+        return parsed if "%z" in time.format.lower() else f"timezone({zone}, {parsed})"
+    # DuckDB's TIMESTAMP takes any tail (a zone, PM) and drops it: only digits may be local time.
+    is_local = f"regexp_full_match({text}, '[0-9/-]+([ T][0-9:.]+)?')"
+    closed_up = f"regexp_replace({text}, '([0-9]) ([Z+-][0-9:]*)$', '\\1\\2')"
     instant = (
-        f"CASE WHEN {has_clock} AND {has_offset} THEN try_cast({text} AS TIMESTAMPTZ) "
-        f"ELSE timezone({zone}, try_cast({text} AS TIMESTAMP)) END"
+        f"CASE WHEN {is_local} THEN timezone({zone}, try_cast({text} AS TIMESTAMP)) "
+        f"ELSE try_cast({closed_up} AS TIMESTAMPTZ) END"
     )
-    return f"CASE WHEN isfinite({instant}) THEN {instant} END"
+    return f"CASE WHEN epoch_us({instant}) <= {_END_OF_TIME_US} THEN {instant} END"
 
 
 def _arrived(source: Source) -> str:
     column = source.arrived.column
     if column is None:
-        return "delivery.arrived_at"
+        return '"# arrived_at"'
     text = f"nullif({_text(source, column.column)}, '')"
-    return f"coalesce({time_sql(text, column)}, delivery.arrived_at)"
+    return f'coalesce({time_sql(text, column)}, "# arrived_at")'
 
 
 def _behaviour_field(behaviour: Behaviour) -> Field:
@@ -251,11 +284,11 @@ def _behaviour_field(behaviour: Behaviour) -> Field:
 
 
 def _reason(source: Source, misfits: list[tuple[str, str]]) -> str:
-    broken = [("", "record IS NULL"), ("not a JSON object", "is_broken")]
+    broken = [("", '"# record" IS NULL'), ("not a JSON object", '"# broken"')]
     types = [
         (
             f"wrong type: {name} is no {kind}",
-            f"{_text(source, name)} IS NOT NULL AND {identifier(name)} IS NULL",
+            f"nullif({_text(source, name)}, '') IS NOT NULL AND {identifier(name)} IS NULL",
         )
         for name, kind in source.types.items()
     ]

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from tasks.errors import UsageError
 
-Scalar = str | int | float | bool | date | datetime | None
+Scalar = str | int | float | bool | date | datetime | timedelta | None
 Value = Scalar | Sequence[str] | Sequence[date]
 
 _PARAMETER = re.compile(r"\$([a-z_]+)")
@@ -31,6 +31,8 @@ def literal(value: Value) -> str:
             return "'" + value.replace("'", "''") + "'"
         case datetime():
             return f"TIMESTAMPTZ '{value.isoformat()}'"
+        case timedelta():
+            return f"INTERVAL '{value.days} days'"  # whole days are all that our windows have
         case date():
             return f"DATE '{value.isoformat()}'"
         case _:

@@ -1,0 +1,164 @@
+"""The same by hand: `nightrank sample | run | query | status | report`.
+
+Exit codes: 0 done or nothing to do, 1 failed, 2 usage, 3 held.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.errors import NightrankError
+from tasks.report.terminal import Terminal
+from tasks.settings import parse_day
+
+_PREFECT = {
+    # A stage logs through our own terminal; Prefect's words are for its UI and for what fails.
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+    terminal = Terminal()
+    try:
+        code: int = arguments.command(arguments, terminal)
+    except NightrankError as error:
+        terminal.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        terminal.say("stopped; every command is safe to run again")
+        return 130
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="nightrank", description="Nightly recommendation tables.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    sample = commands.add_parser("sample", help="write a simulated shop into landing/ and truth/")
+    sample.add_argument("--days", type=int, default=21)
+    sample.add_argument("--users", type=int, default=2000)
+    sample.add_argument("--items", type=int, default=800)
+    sample.add_argument("--seed", type=int, default=1)
+    sample.add_argument("--root", type=Path, default=Path(), help="folder of landing/ and truth/")
+    sample.set_defaults(command=_sample)
+
+    run = commands.add_parser("run", help="run a night: logs in, published tables out")
+    run.add_argument("--ds", help="data date, YYYY-MM-DD; default: the newest that is whole")
+    _add_shop(run)
+    run.set_defaults(command=_run)
+
+    query = commands.add_parser("query", help="ask the tables in SQL")
+    query.add_argument("sql")
+    query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    _add_shop(query)
+    query.set_defaults(command=_query)
+
+    status = commands.add_parser("status", help="what is served, fresh, stale and waited for")
+    _add_shop(status)
+    status.set_defaults(command=_status)
+
+    report = commands.add_parser("report", help="write the page of a night and print its path")
+    report.add_argument("--ds", help="data date, YYYY-MM-DD; default: the newest night")
+    _add_shop(report)
+    report.set_defaults(command=_report)
+    return top
+
+
+def _add_shop(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--settings", type=Path, help="settings file (deployments/settings.toml)")
+    command.add_argument("--mapping", help="source mapping: a shipped name or a .toml file")
+    command.add_argument("--landing", type=Path, help="folder of raw files")
+    command.add_argument("--lake", type=Path, help="folder of tables")
+
+
+def _sample(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.sample import ShopSettings, write_sample
+
+    settings = ShopSettings(
+        n_days=arguments.days,
+        n_users=arguments.users,
+        n_items=arguments.items,
+        seed=arguments.seed,
+    )
+    with terminal.bar("sample shop, days") as moved:
+        counts = write_sample(settings, arguments.root, moved)
+    terminal.say(
+        f"{arguments.root / 'landing'}: {counts.n_files} files, {counts.n_bytes / 2**20:.1f} MiB, "
+        f"{counts.n_events:,} events, {counts.n_impressions:,} impressions"
+    )
+    return 0
+
+
+def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    ds = parse_day(arguments.ds) if arguments.ds else None
+    for name, value in _PREFECT.items():
+        os.environ.setdefault(name, value)
+    # Prefect costs a second to import, which other commands need not pay.
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.nightly import nightly
+    from tasks.progress import watched_by
+
+    shop = {name: getattr(arguments, name) for name in ("settings", "mapping", "landing", "lake")}
+    with (
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        terminal.stages() as stages,
+        watched_by(stages),
+    ):
+        outcome = nightly(ds, **shop)
+    return terminal.outcome(outcome, _open(arguments))
+
+
+def _open(arguments: argparse.Namespace) -> Path:
+    """The file of views, refreshed."""
+    from tasks.night import refresh
+    from tasks.shop import open_shop
+
+    shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
+    return refresh(shop)
+
+
+def _query(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.query import ask
+
+    with ask(_lake(arguments), arguments.sql) as answer:
+        terminal.answer(answer, arguments.format)
+    return 0
+
+
+def _lake(arguments: argparse.Namespace) -> Path:
+    from tasks.settings import load_settings
+
+    return arguments.lake or load_settings(arguments.settings).paths.lake
+
+
+def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.shop import open_shop
+    from tasks.status import status
+
+    shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
+    terminal.status(status(shop))
+    return 0
+
+
+def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.night import newest_night, refresh, write_page
+    from tasks.shop import open_shop
+
+    shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
+    ds = parse_day(arguments.ds) if arguments.ds else newest_night(shop)
+    refresh(shop)
+    terminal.say(str(write_page(shop, ds)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

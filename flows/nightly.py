@@ -1,0 +1,50 @@
+"""Close one data date: raw logs in, a published table of recommendations out.
+
+Reads landing/, writes the lake. Requires nothing but the settings and the mapping that it names.
+"""
+
+from datetime import date
+from pathlib import Path
+
+from prefect import flow
+
+from tasks import steps
+from tasks.errors import NightrankError
+from tasks.night import Night, Outcome
+from tasks.shop import open_shop
+
+
+@flow(name="nightly", flow_run_name="nightly {ds}", persist_result=False, log_prints=False)
+def nightly(
+    ds: date | None = None,
+    settings: Path | None = None,
+    mapping: str | None = None,
+    landing: Path | None = None,
+    lake: Path | None = None,
+) -> Outcome:
+    """Run the night of `ds` (default: the newest date whose files have all arrived).
+
+    Raises a NightrankError where the night failed; one that is held is an outcome.
+    """
+    shop = open_shop(settings, mapping, landing, lake)
+    night = steps.begin(shop, ds)
+    try:
+        return steps.close(night if night.decision else through(night))
+    except NightrankError as error:
+        steps.fail(night, error)
+        raise
+
+
+def through(night: Night) -> Night:
+    """The stages of a night, in order."""
+    night = steps.ingest(night)
+    night = steps.check(night, "clean")
+    night = steps.build_features(night)
+    night = steps.check(night, "features")
+    for model in night.shop.settings.train.models:
+        night = steps.train_or_skip(night, model)
+    for trained in night.trained:
+        night = steps.score(night, trained.name)
+    night = steps.make_release(night)
+    night = steps.check(night, "serve")
+    return steps.publish(night)

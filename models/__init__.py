@@ -1,0 +1,1 @@
+"""The maths: one file per model, readable alone; torch and numpy only."""

@@ -1,0 +1,193 @@
+"""What a model must offer so that sampling, the loop, saving and top-K can drive it.
+
+    Config              the knobs: frozen, with defaults, a dict and back
+    └── GradientConfig  what every model trained by gradient needs
+    Recommender         an nn.Module whose score is a product of two vectors
+    ├── ClosedFormModel solved in one step by fit(data)
+    └── GradientModel   trained batch by batch on loss(batch)
+
+A model is one file with one config and one module, plus one line in `models.registry`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar, NamedTuple, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+OffsetArray = npt.NDArray[np.int64]
+
+
+class Loss(NamedTuple):
+    """A scalar to differentiate, and the named parts it is the sum of."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """B training triples: user u prefers positive i to negative j.
+
+    propensity is that of the positive item, in (0, 1], or None when none was estimated.
+    """
+
+    users: Tensor  # [B] int64
+    positives: Tensor  # [B] int64
+    negatives: Tensor  # [B] int64
+    weights: Tensor  # [B] float32, strength of the positive, > 0
+    propensity: Tensor | None  # [B] float32
+
+
+class Positives(Protocol):
+    """The training data as arrays: one CSR row per user, item positions ascending."""
+
+    @property
+    def n_users(self) -> int:
+        """Rows."""
+
+    @property
+    def n_items(self) -> int:
+        """Columns."""
+
+    @property
+    def indptr(self) -> OffsetArray:
+        """Where each row starts, [n_users + 1]."""
+
+    @property
+    def indices(self) -> IntArray:
+        """Item of each positive, [nnz]."""
+
+    @property
+    def weights(self) -> FloatArray:
+        """Strength of each positive, > 0, [nnz]."""
+
+    @property
+    def propensity(self) -> FloatArray | None:
+        """In (0, 1], [n_items]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base of all model configs: every field has a default and is a str, bool, int or float."""
+
+    def __post_init__(self) -> None:
+        """Subclasses raise ValueError for values that make no sense."""
+
+    @property
+    def uses_propensity(self) -> bool:
+        """Whether these settings need an item propensity although the model can do without."""
+        return False
+
+    def to_dict(self) -> dict[str, object]:
+        """Field names and values, fit for JSON and TOML."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """The inverse of `to_dict`; missing fields keep their default.
+
+        Raises:
+            ValueError: a field is unknown, of the wrong type or out of range.
+        """
+        types = {field.name: type(field.default) for field in fields(cls)}
+        if unknown := sorted(values.keys() - types.keys()):
+            raise ValueError(f"unknown fields {unknown}; {cls.__name__} has {sorted(types)}")
+        return cls(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+
+
+def _typed(name: str, value: object, wanted: type) -> object:
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise ValueError(f"{name} must be {wanted.__name__}, not {value!r}")
+    return value
+
+
+def require(ok: bool, rule: str) -> None:
+    """Raise ValueError naming the rule a config breaks."""
+    if not ok:
+        raise ValueError(rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientConfig(Config):
+    """What every model trained by gradient needs; models add their own fields."""
+
+    epochs: int = 100  # most passes over the positives
+    batch_size: int = 8192  # triples a step
+    learning_rate: float = 5e-3  # Adam's alpha, a step
+    patience: int = 3  # epochs without a better holdout NDCG before stopping
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs must be at least 1")
+        require(self.batch_size >= 1, "batch_size must be at least 1")
+        require(self.learning_rate > 0, "learning_rate must be positive")
+        require(self.patience >= 1, "patience must be at least 1")
+
+
+class Recommender(nn.Module, ABC):
+    """A model that scores user u and item i as user_vectors()[u] @ item_vectors()[i].
+
+    Subclasses are built as `Model(config, n_users, n_items)`, draw their start from torch's
+    global generator, and keep everything they learn in their state dict.
+    """
+
+    config_type: ClassVar[type[Config]]
+    reads: ClassVar[tuple[str, ...]]  # tables
+    needs_propensity: ClassVar[bool]  # cannot do without an item propensity
+    behaviours: ClassVar[str]  # how kinds of behaviour enter
+    serves_cold_users: ClassVar[bool]  # has a vector for users never seen in training
+    serves_cold_items: ClassVar[bool]
+    paper: ClassVar[str]
+    assumes: ClassVar[str]  # the causal assumption, one sentence for the report
+
+    def __init__(self, config: Config, n_users: int, n_items: int) -> None:
+        super().__init__()
+        self.n_users = n_users
+        self.n_items = n_items
+
+    @abstractmethod
+    def user_vectors(self) -> FloatArray:
+        """[n_users, d] float32, d the same as in `item_vectors`."""
+
+    @abstractmethod
+    def item_vectors(self) -> FloatArray:
+        """[n_items, d] float32."""
+
+    def cold_user_vector(self) -> FloatArray | None:
+        """[d] float32 for a user never seen in training; None unless serves_cold_users."""
+        return None
+
+    def cold_item_vector(self) -> FloatArray | None:
+        """[d] float32 for an item never seen in training; None unless serves_cold_items."""
+        return None
+
+
+class ClosedFormModel(Recommender):
+    """A model solved in one step."""
+
+    @abstractmethod
+    def fit(self, data: Positives) -> None:
+        """Fill the state dict from the data."""
+
+
+class GradientModel(Recommender):
+    """A model trained batch by batch."""
+
+    sparse_gradients: ClassVar[bool] = False  # every parameter gets sparse gradients, or none
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of one batch, averaged over its triples."""
+
+
+def to_array(tensor: Tensor) -> FloatArray:
+    """A float32 NumPy copy of a tensor on any device."""
+    array: FloatArray = tensor.detach().to("cpu", torch.float32).numpy().copy()
+    return array

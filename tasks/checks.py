@@ -1,0 +1,127 @@
+"""Check the night's partitions: a small file of views for the suites, verdicts into ops.checks."""
+
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from expectations.catalogue import stored
+from tasks.errors import QualityError
+from tasks.lake.literals import Value, literal
+from tasks.lake.session import write_views
+from tasks.lake.tables import Lake, Pinned, scan
+from tasks.records import CheckResult
+from tasks.shop import Shop
+from tasks.validate import validate
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "clean": (
+        "ops.files",
+        "ops.quarantine",
+        "clean.events",
+        "clean.impressions",
+        "clean.items",
+        "clean.users",
+    ),
+    "features": (
+        "features.behaviours_daily",
+        "features.traffic_daily",
+        "features.popularity_daily",
+        "features.user_history_daily",
+        "features.impression_propensities",
+        "features.item_propensities",
+        "train.examples",
+        "train.holdout",
+        "serve.active_users",
+        "serve.eligible_items",
+        "serve.seen_items",
+    ),
+    "serve": (
+        "train.metrics",
+        "serve.candidates",
+        "serve.recommendations",
+        "serve.shortfalls",
+    ),
+}
+_CATALOGUES = ("clean.items", "clean.users")
+_IMPRESSIONS = ("clean.impressions", "features.impression_propensities")
+
+
+def check(
+    shop: Shop, ds: date, group: str, run_id: str, release: str | None = None
+) -> list[CheckResult]:
+    """Run the suites of a group; every verdict is kept.
+
+    Raises QualityError when a critical check fails.
+    """
+    tables = [
+        name for name in GROUPS[group] if shop.mapping.impressions or name not in _IMPRESSIONS
+    ]
+    with tempfile.TemporaryDirectory(prefix="nightrank-checks-") as folder:
+        database = Path(folder) / "checked.duckdb"
+        write_views(database, _views(shop, ds, release))
+        limit = shop.settings.compute.memory_limit
+        results = validate(database, tables, memory_limit=limit)
+    _keep(shop.lake, ds, run_id, results)
+    _stop(results, ds)
+    return results
+
+
+def _views(shop: Shop, ds: date, release: str | None) -> dict[str, str]:
+    """The night's partitions as `layer.table`, all up to the night as `upto.layer_table`."""
+    views = {"night.facts": _facts(shop, ds)}
+    for name in stored():
+        pinned = shop.lake.pin(name)
+        views[name] = scan(pinned.table, _nights_files(pinned, ds, release))
+        files = pinned.files(lambda found: found.get("ds", "") <= str(ds))
+        views[f"upto.{name.replace('.', '_')}"] = scan(pinned.table, files)
+    return views
+
+
+def _nights_files(pinned: Pinned, ds: date, release: str | None) -> list[str]:
+    table = pinned.table
+    wanted = {"ds": str(ds)}
+    if table.name in _CATALOGUES:
+        # A shop need not deliver these every day: the night's are the newest there are.
+        days = sorted(pinned.days())
+        newest = max((day for day in days if day <= ds), default=days[0] if days else ds)
+        wanted = {"ds": str(newest)}
+    if release is not None and "release_id" in table.partition_by:
+        wanted["release_id"] = release
+    return pinned.files(lambda found: all(found.get(k) == v for k, v in wanted.items()))
+
+
+def _facts(shop: Shop, ds: date) -> str:
+    mapping, settings = shop.mapping, shop.settings
+    facts: dict[str, Value] = {
+        "ds": ds,
+        "k": settings.publish.k,
+        "min_day_share": settings.checks.min_day_share,
+        "seen": [] if mapping.behaviours.repurchase else list(mapping.behaviours.seen),
+        "has_impressions": mapping.impressions is not None,
+        "has_items": mapping.items is not None,
+        "has_users": mapping.users is not None,
+        "history_days": mapping.behaviours.history_days,
+    }
+    return "SELECT " + ", ".join(f"{literal(value)} AS {name}" for name, value in facts.items())
+
+
+def _keep(lake: Lake, ds: date, run_id: str, results: Sequence[CheckResult]) -> None:
+    now = datetime.now(UTC)
+    rows = [{"run_id": run_id, "checked_at": now, "ds": ds, **vars(result)} for result in results]
+    lake.append("ops.checks", {"ds": ds}, rows)
+
+
+def _stop(results: Sequence[CheckResult], ds: date) -> None:
+    failed = [result for result in results if result.stops_the_night]
+    if not failed:
+        return
+    first = failed[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    raise QualityError(
+        f"a critical check failed: {first.table_name}: {first.what}; "
+        f"{first.observed or 'it does not hold'}{more}",
+        where=f"{first.table_name}, ds = {ds}",
+        unchanged="nothing is published; what was served stays served",
+        fix=f"nightrank report --ds {ds} shows every check; mend the data, run it again",
+    )

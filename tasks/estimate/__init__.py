@@ -1,0 +1,1 @@
+"""Estimates: how good the lists are."""

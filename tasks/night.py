@@ -1,0 +1,167 @@
+"""The night as a record that passes from stage to stage, and how it begins and ends."""
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Literal
+
+from tasks.errors import HeldError, NightrankError, UsageError
+from tasks.ingest.deliveries import new_deliveries
+from tasks.ingest.landing import Arrival, arrival
+from tasks.lake.connection import connect
+from tasks.lake.literals import Value
+from tasks.lake.session import session
+from tasks.lake.warehouse import is_fresh, no_window, rebuild, reports_path, warehouse_path
+from tasks.report.page import write_night
+from tasks.serve.publications import reconcile
+from tasks.serve.release import Decision, decided, release_id
+from tasks.shop import Shop, parameters
+from tasks.train.night import TrainedModel
+
+Ending = Literal["published", "kept", "held", "failed"]
+_ENDINGS: dict[str, Ending] = {"hold": "held", "backfill": "kept"}
+
+
+@dataclass(frozen=True)
+class Night:
+    """One run of one night. `ds` is known once the files are, `release` once they are read."""
+
+    shop: Shop
+    run_id: str
+    started_at: datetime
+    arrival: Arrival
+    ds: date | None = None
+    release: str | None = None
+    trained: tuple[TrainedModel, ...] = ()
+    untrained: tuple[tuple[str, str], ...] = ()  # model, reason
+    decision: Decision | None = None
+    is_old: bool = False
+
+    @property
+    def day(self) -> date:
+        """The date of the night, once it is known; until then the date on which it runs."""
+        return self.ds or self.started_at.date()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a night ended; `is_old`: there was nothing to do, it had ended so before."""
+
+    ending: Ending
+    reason: str
+    ds: date
+    run_id: str
+    release_id: str | None
+    report: str
+    waiting: tuple[str, ...] = ()
+    is_old: bool = False
+
+
+def begin(shop: Shop, ds: date | None) -> Night:
+    """Mend what a killed run left, and find the night's files and date.
+
+    The night comes back decided where nothing new has landed since it was decided.
+    Raises SourceError where files are missing.
+    """
+    started_at = datetime.now(UTC)
+    reconcile(shop.lake, shop.settings.compute)
+    found = arrival(shop.landing, shop.mapping, ds)
+    run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    return _as_decided(Night(shop, run_id, started_at, found, found.ds))
+
+
+def _as_decided(night: Night) -> Night:
+    shop = night.shop
+    with session(shop.lake, shop.settings.compute) as s:
+        if new_deliveries(s, shop.landing, shop.mapping, night.arrival.files):
+            return night
+    ds = night.ds or max(shop.lake.pin("clean.events").days(), default=None)
+    if ds is None:
+        return night
+    release = release_id(shop, ds)
+    before = decided(shop, release)
+    if before is None:
+        return night
+    decision = Decision(before.action, before.reason)
+    return replace(night, ds=ds, release=release, decision=decision, is_old=True)
+
+
+def close(night: Night) -> Outcome:
+    """Note how the night ended, refresh the views, and write its page. Safe to run again."""
+    assert night.decision is not None
+    ending = _ENDINGS.get(night.decision.action, "published")
+    return _end(night, ending, night.decision.reason)
+
+
+def fail(night: Night, error: NightrankError) -> Outcome:
+    """The same for a night that an error stopped."""
+    return _end(night, "held" if isinstance(error, HeldError) else "failed", error.what)
+
+
+def _end(night: Night, ending: Ending, reason: str) -> Outcome:
+    shop, ds = night.shop, night.day
+    page = reports_path(shop.lake) / f"{ds}.html"
+    if not (night.is_old and _is_noted(night)):
+        row = {
+            "run_id": night.run_id,
+            "outcome": ending,
+            "reason": reason,
+            "release_id": night.release,
+            "started_at": night.started_at,
+            "ended_at": datetime.now(UTC),
+            "ds": ds,
+        }
+        shop.lake.append("ops.nights", {"ds": ds}, [row])
+        page.unlink(missing_ok=True)
+    refresh(shop, ds)
+    if not page.exists():
+        page = write_page(shop, ds)
+    return Outcome(
+        ending=ending,
+        reason=reason,
+        ds=ds,
+        run_id=night.run_id,
+        release_id=night.release,
+        report=str(page),
+        waiting=night.arrival.waiting,
+        is_old=night.is_old,
+    )
+
+
+def _is_noted(night: Night) -> bool:
+    pinned = night.shop.lake.pin("ops.nights")
+    rows = night.shop.lake.rows(pinned, {"ds": night.day}).to_pylist()
+    return any(row["release_id"] == night.release for row in rows)
+
+
+def refresh(shop: Shop, ds: date | None = None) -> Path:
+    """Rebuild the file of views if it is not the newest; totals are as of what is served."""
+    serving = reconcile(shop.lake, shop.settings.compute)
+    window: dict[str, Value] = no_window()
+    day = serving.ds if serving is not None else ds
+    if day is not None:
+        params = parameters(shop, day)
+        window = {"ds": params["ds"], "since": params["since"]}
+    if not is_fresh(shop.lake, window):
+        rebuild(shop.lake, window)
+    return warehouse_path(shop.lake)
+
+
+def write_page(shop: Shop, ds: date) -> Path:
+    """Write the report page of a night from the views."""
+    with connect(warehouse_path(shop.lake), read_only=True) as con:
+        return write_night(con, ds, reports_path(shop.lake))
+
+
+def newest_night(shop: Shop) -> date:
+    """The newest date that a night ran for. Raises UsageError where none did."""
+    days = shop.lake.pin("ops.nights").days()
+    if not days:
+        raise UsageError(
+            "no night has run yet",
+            where=str(shop.lake.root),
+            unchanged="nothing was written",
+            fix="nightrank run",
+        )
+    return max(days)

@@ -1,0 +1,73 @@
+"""From rows to pictures: which lists each picture of the page is drawn from."""
+
+from collections.abc import Callable
+
+from markupsafe import Markup
+
+from tasks.report import pictures
+from tasks.report.questions import Row
+
+Rows = dict[str, list[Row]]
+
+
+def sketches(rows: Rows) -> dict[str, Markup]:
+    """The pictures that can be drawn; one without rows is left out."""
+    found = {}
+    for name, draw in _DRAWN.items():
+        if rows[name]:
+            # Every text in a picture went through Matplotlib's or our own escaping.
+            found[name] = Markup(draw(rows[name]))
+    return found
+
+
+def _traffic(rows: list[Row]) -> str:
+    days = [row["ds"] for row in rows]
+    shown = ("events", "users", "requests", "impressions")
+    series = {name: [row[f"n_{name}"] for row in rows] for name in shown}
+    drawn = {name: values for name, values in series.items() if any(values)}
+    return pictures.by_day("traffic", "Traffic by day, logarithmic", days, drawn)
+
+
+def _behaviours(rows: list[Row]) -> str:
+    days = sorted({row["ds"] for row in rows})
+    counts = {(row["behaviour"], row["ds"]): row["n_events"] for row in rows}
+    totals: dict[str, int] = {}
+    for row in rows:
+        totals[row["behaviour"]] = totals.get(row["behaviour"], 0) + row["n_events"]
+    names = sorted(totals, key=lambda name: (-totals[name], name))
+    series = {name: [counts.get((name, day)) for day in days] for name in names}
+    return pictures.by_day("behaviours", "Behaviours by day, logarithmic", days, series)
+
+
+def _concentration(rows: list[Row]) -> str:
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        curves.setdefault(row["kind"], []).append((row["share_items"], row["share_counts"]))
+    return pictures.lorenz("concentration", "Lorenz curves of items", curves)
+
+
+def _propensities(rows: list[Row]) -> str:
+    counts: dict[int, int] = {}
+    for row in rows:
+        counts[min(row["eighth"], -1)] = counts.get(min(row["eighth"], -1), 0) + row["n_items"]
+    edges = [(10 ** (e / 8), 10 ** ((e + 1) / 8), n) for e, n in sorted(counts.items())]
+    return pictures.histogram("propensities", "Items by estimated propensity", edges)
+
+
+def _metrics(rows: list[Row]) -> str:
+    k = max(row["k"] for row in rows)
+    values = {(row["model"], row["metric"]): row["score"] for row in rows if row["k"] == k}
+    metrics = sorted({metric for _, metric in values})
+    models = sorted({model for model, _ in values})
+    series = {model: [values.get((model, metric)) for metric in metrics] for model in models}
+    groups = [f"{metric.replace('_', ' ')} @{k}" for metric in metrics]
+    return pictures.bars("metrics", f"Metrics at {k} by model", groups, series)
+
+
+_DRAWN: dict[str, Callable[[list[Row]], str]] = {
+    "traffic": _traffic,
+    "behaviours": _behaviours,
+    "concentration": _concentration,
+    "propensities": _propensities,
+    "metrics": _metrics,
+}

@@ -1,0 +1,181 @@
+"""What a person sees in the terminal: progress while it runs, tables when it is done."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tasks.errors import NightrankError
+from tasks.query import ask
+
+if TYPE_CHECKING:
+    # Both reach the models, and so torch; `--help` must not wait for that.
+    from tasks.night import Outcome
+    from tasks.status import Status
+
+PLAIN_WIDTH = 160  # columns, where there is no terminal to ask
+_EXIT = {"published": 0, "kept": 0, "held": 3, "failed": 1}
+_STAGES = """
+SELECT
+    stage,
+    state,
+    format('{{:,}}', n_rows) AS rows,
+    format('{{:,}}', n_bytes) AS bytes,
+    seconds,
+    cpu_seconds,
+    peak_mb
+FROM ops.stages WHERE run_id = '{}' ORDER BY started_at, stage
+"""
+
+
+class Terminal:
+    """Prints; bars only where there is a terminal to draw them."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = PLAIN_WIDTH
+        self.problems = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(escape(text))
+
+    def error(self, error: NightrankError) -> None:
+        """What, where, what was not changed, what to do next."""
+        self.problems.print(f"[bold red]error[/]  {escape(str(error))}")
+
+    @contextmanager
+    def bar(self, label: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar for one long task."""
+        with self._progress() as progress:
+            task = progress.add_task(label, total=None, note="")
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    @contextmanager
+    def stages(self) -> Iterator["Stages"]:
+        """A line per stage, with a bar while it moves."""
+        with self._progress() as progress:
+            yield Stages(progress)
+
+    def _progress(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def outcome(self, outcome: "Outcome", warehouse: Path) -> int:
+        """How the night ended; returns the exit code."""
+        if not outcome.is_old:
+            with ask(warehouse.parent, _STAGES.format(outcome.run_id)) as stages:
+                self.rows(stages, title=f"night of {outcome.ds}")
+        word = "nothing to do: already " if outcome.is_old else ""
+        self.say(f"{outcome.ds}: {word}{outcome.ending}. {outcome.reason}")
+        for waiting in outcome.waiting:
+            self.say(f"not run yet: {waiting}")
+        self.say(f"report: {outcome.report}")
+        return _EXIT[outcome.ending]
+
+    def answer(self, answer: duckdb.DuckDBPyRelation, form: str) -> None:
+        """The rows of a query."""
+        if form == "table":
+            self.rows(answer)
+            return
+        target = "/dev/stdout"
+        if form == "csv":
+            answer.to_csv(target, header=True)
+        else:
+            for batch in answer.to_arrow_reader(10_000):
+                for row in batch.to_pylist():
+                    self.say(_json(row))
+
+    def rows(self, answer: duckdb.DuckDBPyRelation, title: str | None = None) -> None:
+        """A table of rows, numbers to the right."""
+        table = Table(title=title, title_justify="left", header_style="bold")
+        for name, kind in zip(answer.columns, answer.types, strict=True):
+            is_number = str(kind) in ("INTEGER", "BIGINT", "DOUBLE", "HUGEINT") or name in (
+                "rows",
+                "bytes",
+            )
+            table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        for row in answer.fetchall():
+            table.add_row(*(escape(_shown(value)) for value in row))
+        self.console.print(table)
+
+    def status(self, status: "Status") -> None:
+        """What is served, the last nights, and every table."""
+        serving = status.serving
+        self.say(
+            f"served: {serving.release_id} ({serving.reason})" if serving else "served: nothing yet"
+        )
+        self.say(f"landing: {status.landed}; records in quarantine: {status.n_quarantined:,}")
+        for ds, outcome, reason in status.last_nights:
+            self.say(f"night of {ds}: {outcome}. {reason}")
+        table = Table(header_style="bold")
+        for name in ("table", "version", "rows", "newest", "days behind", "state"):
+            is_number = name in ("version", "rows", "days behind")
+            table.add_column(name, justify="right" if is_number else "left")
+        for each in status.tables:
+            behind = "" if each.days_behind is None else str(each.days_behind)
+            state = "fresh" if each.is_fresh else "behind"
+            if each.stale:
+                state = f"stale: {len(each.stale)} day(s) from {min(each.stale)}; nightrank run"
+            table.add_row(
+                each.name,
+                str(each.version),
+                f"{each.n_rows:,}",
+                str(each.newest or ""),
+                behind,
+                state,
+            )
+        self.console.print(table)
+
+
+class Stages:
+    """Watches a night for the terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.task = progress.add_task("", total=None, visible=False, note="")
+
+    def began(self, stage: str) -> None:
+        """Show the stage."""
+        self.progress.reset(self.task, description=stage, total=None, visible=True, note="")
+
+    def moved(self, done: int, total: int, note: str) -> None:
+        """Move its bar."""
+        self.progress.update(self.task, completed=done, total=total, note=escape(note))
+
+    def ended(self, stage: str, is_done: bool, note: str) -> None:
+        """Leave a line behind."""
+        mark = "[green]done[/]  " if is_done else "[red]failed[/]"
+        self.progress.console.print(f"{mark} {stage}  [dim]{escape(note)}[/]")
+        self.progress.update(self.task, visible=False)
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+        case _:
+            return str(value)
+
+
+def _json(row: dict[str, object]) -> str:
+    import json
+
+    return json.dumps(row, default=str, ensure_ascii=False)

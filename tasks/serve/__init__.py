@@ -1,0 +1,1 @@
+"""The rules, the release, the gate, and what is served."""

@@ -1,0 +1,103 @@
+"""What is served: the history of decisions, and the one file that shows the last of them."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from tasks.errors import StorageError
+from tasks.lake.connection import connect
+from tasks.lake.literals import literal
+from tasks.lake.session import Session, session
+from tasks.lake.tables import Lake, scan
+from tasks.lake.warehouse import current_path
+from tasks.settings import Compute
+
+SERVING = ("publish", "force", "rollback")
+ROW_GROUP = 20_480  # rows; a look-up of one user reads one group
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One row of serve.publications."""
+
+    release_id: str
+    ds: date
+    action: str
+    reason: str
+    who: str
+    decided_at: datetime
+    model: str
+    n_users: int
+    n_rows: int
+    run_id: str
+
+
+def history(s: Session) -> list[Publication]:
+    """Every decision, oldest first."""
+    s.read("serve.publications", newest=True)
+    columns = ", ".join(Publication.__dataclass_fields__)
+    rows = s.rows(f"SELECT {columns} FROM serve.publications ORDER BY decided_at, release_id")
+    return [Publication(*row) for row in rows]
+
+
+def served(decisions: list[Publication]) -> Publication | None:
+    """The release that is served: the last publish, force or rollback."""
+    return next((each for each in reversed(decisions) if each.action in SERVING), None)
+
+
+def note(lake: Lake, decision: Publication) -> None:
+    """Add a decision to the history."""
+    lake.append("serve.publications", {"ds": decision.ds}, [vars(decision)])
+
+
+def reconcile(lake: Lake, compute: Compute) -> Publication | None:
+    """Make the current list show what the history says is served; returns that publication."""
+    with session(lake, compute) as s:
+        serving = served(history(s))
+        if serving is not None and _shown(lake) != serving.release_id:
+            _show(s, serving)
+    return serving
+
+
+def _shown(lake: Lake) -> str | None:
+    """The release in the current list; None where there is no whole file."""
+    path = current_path(lake)
+    if not path.exists():
+        return None
+    with connect() as con:
+        query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(path))})"
+        found = con.sql(query).fetchall()
+    return None if not found else str(found[0][0])
+
+
+def _show(s: Session, serving: Publication) -> None:
+    """Write the release beside the current list, sorted by user, and rename it into its place."""
+    pinned = s.lake.pin("serve.recommendations")
+    files = pinned.files(lambda found: found["release_id"] == serving.release_id)
+    if not files:
+        raise StorageError(
+            f"the served release {serving.release_id} is not in serve.recommendations",
+            where=str(s.lake.path("serve.recommendations")),
+            unchanged="the current list stays as it is",
+            fix="restore the folder, or publish another night",
+        )
+    target = current_path(s.lake)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    s.con.execute(
+        f"COPY (SELECT * FROM ({scan(pinned.table, files)}) ORDER BY user_id, rank) "
+        f"TO {literal(str(beside))} "
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+    )
+    _to_disk(beside)
+    beside.replace(target)
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def now() -> datetime:
+    """The time of a decision."""
+    return datetime.now(UTC)

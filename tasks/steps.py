@@ -1,0 +1,231 @@
+"""The stages of a night, in order: plain functions, made Prefect tasks when a flow runs them.
+
+Called outside a flow (or through `nightly.fn`), a stage is the plain function and needs no server.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Concatenate, ParamSpec
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
+from prefect.tasks import Task
+
+from expectations.catalogue import catalogue
+from tasks import checks
+from tasks import night as nights
+from tasks.errors import ConflictError, NightrankError, StorageError, TrainingError
+from tasks.ingest.night import ingest as ingest_files
+from tasks.lake.session import session
+from tasks.measure import Cost, measured
+from tasks.night import Night, Outcome
+from tasks.progress import watcher
+from tasks.records import TableVersion
+from tasks.serve import release as releases
+from tasks.shop import Shop, name_positives, parameters
+from tasks.train import night as training
+from tasks.transform import build_increments, build_snapshot
+
+P = ParamSpec("P")
+Worked = tuple[Night, Sequence[TableVersion]]
+Work = Callable[Concatenate[Night, P], Worked]
+Step = Callable[Concatenate[Night, P], Night]
+
+TRANSIENT = (ConflictError, ConnectionError, TimeoutError)
+
+
+def can_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """Retry only what another try can mend."""
+    return isinstance(state.result(raise_on_failure=False), TRANSIENT)
+
+
+def stage(*, retries: int = 2, tags: Sequence[str] = ()) -> Callable[[Work[P]], Step[P]]:
+    """Make a plain function a stage: watched, measured, noted, retried only for what can pass."""
+
+    def make(work: Work[P]) -> Step[P]:
+        def run(night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
+            return _noted(work, night, *args, **kwargs)
+
+        run.__name__, run.__doc__ = work.__name__, work.__doc__
+        as_task = task(
+            name=work.__name__,
+            retries=retries,
+            retry_delay_seconds=5,
+            retry_condition_fn=can_pass,
+            tags=list(tags),
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )(run)
+
+        def step(night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
+            if FlowRunContext.get() is None:
+                return run(night, *args, **kwargs)
+            name = _label(work.__name__, args)
+            return as_task.with_options(task_run_name=name)(night, *args, **kwargs)
+
+        step.__name__, step.__doc__ = work.__name__, work.__doc__
+        return step
+
+    return make
+
+
+def _label(name: str, args: Sequence[object]) -> str:
+    return " ".join([name, *map(str, args)])
+
+
+def _noted(work: Work[P], night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
+    label, started_at = _label(work.__name__, args), datetime.now(UTC)
+    watcher().began(label)
+    try:
+        with measured() as cost:
+            after, written = work(night, *args, **kwargs)
+    except BaseException as error:
+        watcher().ended(label, False, str(error).splitlines()[0] if str(error) else "")
+        if isinstance(error, Exception):
+            _note_failure(night, label, started_at, cost, error)
+        raise
+    _note(after, label, "done", started_at, cost, written)
+    watcher().ended(label, True, f"{sum(each.rows for each in written):,} rows")
+    return after
+
+
+def _note_failure(
+    night: Night, label: str, started_at: datetime, cost: Cost, error: Exception
+) -> None:
+    try:
+        _note(night, label, "failed", started_at, cost, [])
+    except StorageError as second:
+        error.add_note(f"and ops.stages could not be written: {second.what}")
+
+
+def _note(
+    night: Night,
+    label: str,
+    state: str,
+    started_at: datetime,
+    cost: Cost,
+    written: Sequence[TableVersion],
+) -> None:
+    row = {
+        "run_id": night.run_id,
+        "stage": label,
+        "state": state,
+        "n_rows": sum(each.rows for each in written),
+        "n_bytes": sum(each.bytes for each in written),
+        "seconds": round(cost.seconds, 3),
+        "cpu_seconds": round(cost.cpu_seconds, 3),
+        "peak_mb": round(cost.peak_mb, 1),
+        "pins": list(dict.fromkeys(map(str, written))),
+        "started_at": started_at,
+        "ds": night.day,
+    }
+    night.shop.lake.append("ops.stages", {"ds": night.day}, [row])
+
+
+def begin(shop: Shop, ds: date | None) -> Night:
+    """Mend what a killed run left; find the night's files, its date, and whether it is done."""
+    return nights.begin(shop, ds)
+
+
+@stage()
+def ingest(night: Night) -> Worked:
+    """Landed files into clean tables."""
+    ds, written = ingest_files(night.shop, night.arrival, night.run_id)
+    release = releases.release_id(night.shop, ds)
+    return replace(night, ds=ds, release=release), written
+
+
+@stage()
+def check(night: Night, group: str) -> Worked:
+    """Run the suites of a group of tables; a critical one that fails stops the night."""
+    checks.check(night.shop, night.day, group, night.run_id, night.release)
+    return night, []
+
+
+@stage()
+def build_features(night: Night) -> Worked:
+    """The multi-behaviour table, popularity, history and propensities; training tables; rules."""
+    shop, params = night.shop, parameters(night.shop, night.day)
+    daily = [
+        t.name for t in catalogue().values() if t.layer == "features" and t.kind == "increment"
+    ]
+    nightly = ("features.item_propensities", "train.examples", "train.holdout")
+    with session(shop.lake, shop.settings.compute) as s:
+        name_positives(s, shop)
+        written = [build_increments(s, name, params) for name in daily]
+        written += [build_snapshot(s, name, params) for name in nightly]
+    return night, written + releases.build_rules(shop, night.day)
+
+
+@stage(tags=["train"])
+def train(night: Night, model: str) -> Worked:
+    """Train one model, measure it on the time split, fit it again on all days, and keep it."""
+    trained, written = training.train_model(night.shop, night.day, model, watcher().moved)
+    return replace(night, trained=(*night.trained, trained)), written
+
+
+def train_or_skip(night: Night, model: str) -> Night:
+    """Train one model; a night that cannot goes on without it, and says so."""
+    try:
+        return train(night, model)
+    except TrainingError as error:
+        return replace(night, untrained=(*night.untrained, (model, error.what)))
+
+
+@stage()
+def score(night: Night, model: str) -> Worked:
+    """The exact top-K of one model for every active user, over eligible and unseen items."""
+    trained = next(each for each in night.trained if each.name == model)
+    return night, [training.score(night.shop, night.day, trained, watcher().moved)]
+
+
+@stage()
+def make_release(night: Night) -> Worked:
+    """Apply the rules, last and in one place: the lists and the shortfalls."""
+    assert night.release is not None
+    model = releases.choose_model(night.shop, night.trained, night.untrained)
+    return night, releases.build_release(night.shop, night.day, night.release, model)
+
+
+@stage()
+def publish(night: Night) -> Worked:
+    """Decide whether the release is served, note it, and serve it."""
+    assert night.release is not None
+    decision = releases.publish(
+        night.shop, night.day, night.release, night.run_id, untrained=night.untrained
+    )
+    return replace(night, decision=decision), []
+
+
+def close(night: Night) -> Outcome:
+    """Note how the night ended, refresh the views, write the page, and show it in Prefect's UI."""
+    outcome = nights.close(night)
+    _show_in_ui(night, outcome)
+    return outcome
+
+
+def fail(night: Night, error: NightrankError) -> Outcome:
+    """The same for a night that an error stopped."""
+    outcome = nights.fail(night, error)
+    _show_in_ui(night, outcome)
+    return outcome
+
+
+def _show_in_ui(night: Night, outcome: Outcome) -> None:
+    if FlowRunContext.get() is None:
+        return
+    get_run_logger().info("%s: %s (%s)", outcome.ds, outcome.ending, outcome.reason)
+    lake = night.shop.lake
+    rows = lake.rows(lake.pin("ops.stages"), {"ds": outcome.ds}).to_pylist()
+    shown = ("stage", "state", "n_rows", "n_bytes", "seconds", "cpu_seconds", "peak_mb")
+    table = [{key: row[key] for key in shown} for row in rows if row["run_id"] == night.run_id]
+    create_markdown_artifact(
+        f"**{outcome.ds}: {outcome.ending}**. {outcome.reason}", key="night", description="outcome"
+    )
+    if table:
+        create_table_artifact(table, key="stages", description=f"stages of {outcome.ds}")
+    create_link_artifact(f"file://{outcome.report}", "the night's page", key="report")

@@ -1,0 +1,1 @@
+"""Training: arrays, sampling, the loop, saved models, top-K lists."""

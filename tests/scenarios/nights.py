@@ -1,0 +1,190 @@
+"""Whole nights of a small sample shop, run as plain functions or in processes that get killed."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from expectations.catalogue import stored
+from flows.nightly import nightly
+from tasks.lake.connection import connect
+from tasks.lake.tables import Lake, scan
+from tasks.lake.warehouse import warehouse_path
+from tasks.night import Outcome, refresh
+from tasks.progress import watched_by
+from tasks.shop import open_shop
+
+START = date(2026, 1, 5)
+QUICK = """
+[train.configs.bpr]
+epochs = 4
+n_factors = 8
+"""
+CLOCKS = {"ingested_at", "built_at", "checked_at", "started_at", "ended_at", "decided_at"}
+RUNS = {"run_id", "table_version", "seconds", "cpu_seconds", "peak_mb", "pins", "modified_at"}
+RUN_LOGS = ("ops.stages", "ops.nights", "ops.checks")
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["flows.nightly", "great_expectations", "tests.scenarios.nights"])
+
+
+def day(number: int) -> date:
+    """The date of the sample shop's day, the first is 0."""
+    return START + timedelta(days=number)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A shop's folders and its settings file."""
+
+    root: Path
+
+    @property
+    def landing(self) -> Path:
+        return self.root / "landing"
+
+    @property
+    def lake(self) -> Path:
+        return self.root / "lake"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.toml"
+
+    def run(self, ds: date | None = None) -> Outcome:
+        """Run a night as plain functions."""
+        return nightly.fn(ds, settings=self.settings, landing=self.landing, lake=self.lake)
+
+    def refresh(self) -> None:
+        """Make the file of views, as `nightrank report` does."""
+        refresh(open_shop(self.settings, None, self.landing, self.lake))
+
+    def ask(self, question: str) -> list[Any]:
+        """Ask the file of views, as a plain client does."""
+        with connect(warehouse_path(Lake(self.lake)), read_only=True) as con:
+            return con.sql(question).fetchall()
+
+    def copy(self, root: Path) -> "Place":
+        """The same shop elsewhere, its landing shared; the views of the copy are made anew."""
+        root.mkdir(parents=True)
+        other = Place(root)
+        other.landing.symlink_to(self.landing.resolve())
+        shutil.copy(self.settings, other.settings)
+        if self.lake.exists():
+            shutil.copytree(self.lake, other.lake)
+            warehouse_path(Lake(other.lake)).unlink(missing_ok=True)
+        return other
+
+
+def found(place: Place, number: int, n_days: int, sample: Path, extra: str = "") -> Place:
+    """Lay out the sample's first days, `number` to `n_days`, in the shop's landing folder."""
+    for dataset in ("events", "impressions", "items", "users"):
+        for each in range(number, n_days):
+            name = f"{dataset}/dt={day(each)}"
+            shutil.copytree(sample / "landing" / name, place.landing / name)
+    place.settings.write_text(QUICK + extra)
+    return place
+
+
+def contents(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every table's rows, in order, without clocks; logs of runs left out: a rerun adds to them."""
+    return {name: rows(lake, name) for name in stored() if name not in RUN_LOGS}
+
+
+def rows(lake: Path, name: str) -> list[tuple[Any, ...]]:
+    """One table's rows, in order, without clocks and run ids."""
+    pinned = Lake(lake).pin(name)
+    kept = [c for c in pinned.table.column_names if c not in CLOCKS | RUNS]
+    if name == "ops.builds":
+        kept.remove("inputs")  # hashes of file names, which differ between equal writes
+    with connect() as con:
+        query = f"SELECT {', '.join(kept)} FROM ({scan(pinned.table, pinned.files())}) ORDER BY ALL"
+        return con.sql(query).fetchall()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a night is killed: at a write of a stage, or when the stage says it has moved."""
+
+    stage: str
+    write: int = 1
+    when: str = "after"
+
+    def __str__(self) -> str:
+        return f"{self.stage}, {self.when} write {self.write}"
+
+
+class _Killer:
+    """Watches a night and kills the process at its moment."""
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment, self.stage, self.n_writes = moment, "begin", 0
+
+    def began(self, stage: str) -> None:
+        self.stage, self.n_writes = stage, 0
+
+    def moved(self, done: int, total: int, note: str) -> None:
+        if self.moment.when == "moved" and self.stage == self.moment.stage:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def ended(self, stage: str, is_done: bool, note: str) -> None:
+        self.stage, self.n_writes = f"after {stage}", 0
+
+    def watch(self, replace: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any) -> Any:
+            self.n_writes += 1
+            self._kill("before")
+            written = replace(*args)
+            self._kill("after")
+            return written
+
+        return watched
+
+    def _kill(self, when: str) -> None:
+        if (self.stage, self.n_writes, when) == (
+            self.moment.stage,
+            self.moment.write,
+            self.moment.when,
+        ):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run_and_die(place: Place, ds: date | None, moment: Moment) -> None:
+    killer = _Killer(moment)
+    Lake.replace = killer.watch(Lake.replace)  # type: ignore[method-assign]
+    with watched_by(killer):
+        place.run(ds)
+
+
+def _run(place: Place, ds: date | None) -> None:
+    place.run(ds)
+
+
+def run_and_die(place: Place, ds: date | None, moment: Moment) -> int:
+    """Run a night in a process of its own that is killed at a moment; returns its exit code."""
+    return in_process(_run_and_die, place, ds, moment)
+
+
+def run_apart(place: Place, ds: date | None = None) -> int:
+    """Run a night in a process of its own; returns its exit code."""
+    return in_process(_run, place, ds)
+
+
+def in_process(work: Callable[..., None], *args: Any) -> int:
+    """Do some work in a process that starts clean but has its imports done."""
+    process = _PROCESSES.Process(target=work, args=args)
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def start(work: Callable[..., None], *args: Any) -> Any:
+    """The same, without waiting for it."""
+    process = _PROCESSES.Process(target=work, args=args)
+    process.start()
+    return process

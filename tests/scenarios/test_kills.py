@@ -1,0 +1,95 @@
+"""A night that is killed, and run again, equals the night that was not."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks.lake.connection import connect
+from tests.scenarios.nights import (
+    Moment,
+    Place,
+    contents,
+    day,
+    found,
+    run_and_die,
+    run_apart,
+)
+
+MOMENTS = [
+    Moment("ingest", 1),  # clean.events is written, its quarantine and accounting are not
+    Moment("ingest", 2),
+    Moment("ingest", 4, "before"),
+    Moment("check clean", 1),
+    Moment("build_features", 1),  # behaviours_daily is written, ops.builds does not know
+    Moment("build_features", 11),
+    Moment("check features", 1, "before"),
+    Moment("train bpr", when="moved"),
+    Moment("train bpr", 1),
+    Moment("score bpr", 1, "before"),
+    Moment("make_release", 1),  # lists without shortfalls
+    Moment("check serve", 1),
+    Moment("publish", 1, "before"),
+    Moment("publish", 1),  # decided, and not yet served
+    Moment("after publish", 1),
+]
+
+
+_SERVED = "SELECT min(ds), max(ds), count(DISTINCT release_id), count(*) FROM serve.current"
+
+
+@pytest.fixture(scope="session")
+def two_nights(one_night: Place, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The shop of `one_night`, a night later and never killed."""
+    place = one_night.copy(tmp_path_factory.mktemp("two") / "shop")
+    _land(place, sample)
+    assert run_apart(place) == 0
+    return place
+
+
+def _land(place: Place, sample: Path) -> None:
+    """Give the copy a landing of its own, with one more day."""
+    place.landing.unlink()
+    found(place, 0, 7, sample)
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=str)
+def test_a_killed_night_converges(
+    one_night: Place, two_nights: Place, sample: Path, tmp_path: Path, moment: Moment
+) -> None:
+    place = one_night.copy(tmp_path / "shop")
+    _land(place, sample)
+    with polled(place) as seen:
+        assert run_and_die(place, None, moment) == -9
+        assert run_apart(place) == 0
+    assert contents(place.lake) == contents(two_nights.lake)
+    assert place.ask("SELECT DISTINCT ds FROM serve.current") == [(day(6),)]
+    served = "SELECT * FROM serve.current ORDER BY user_id, rank"
+    assert place.ask(served) == two_nights.ask(served)
+    whole = {one_night.ask(_SERVED)[0], two_nights.ask(_SERVED)[0]}
+    assert seen <= whole, "a missing, partial or mixed night was served"
+    assert one_night.ask(_SERVED)[0] in seen
+
+
+@contextmanager
+def polled(place: Place) -> Iterator[set[tuple[object, ...]]]:
+    """Poll what is served over one open connection, all the while: (night, releases, rows)."""
+    place.refresh()
+    seen: set[tuple[object, ...]] = set()
+    is_over = threading.Event()
+
+    def poll() -> None:
+        with connect(place.lake / "warehouse.duckdb", read_only=True) as con:
+            while not is_over.is_set():
+                seen.update(con.sql(_SERVED).fetchall())
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(poll)
+        yield seen
+        is_over.set()
+        polling.result()

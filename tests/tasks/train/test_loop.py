@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from tasks.errors import TrainingError
+from tasks.estimate.ranking import ndcg
+from tasks.train.arrays import Interactions, build_interactions
+from tasks.train.csr import from_keys
+from tasks.train.loop import NDCG_K, DivergedError, Holdout, Trained, train
+from tasks.train.topk import top_k
+from tests.tasks.train.planted import data_and_holdout
+
+FAST = {"n_factors": 8, "batch_size": 256, "learning_rate": 0.05, "epochs": 40, "patience": 3}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Interactions, Holdout]:
+    return data_and_holdout(tmp_path_factory.mktemp("planted"))
+
+
+def holdout_ndcg(trained: Trained, data: Interactions, holdout: Holdout) -> float:
+    model = trained.model
+    lists = top_k(model.user_vectors(), model.item_vectors(), NDCG_K, seen=data.csr())
+    return float(ndcg(lists.items, holdout.relevant, NDCG_K).mean())
+
+
+def positives(pairs: list[tuple[str, str]], folder: Path) -> Interactions:
+    users, items = zip(*pairs, strict=True) if pairs else ((), ())
+    columns = [pa.array(users, pa.string()), pa.array(items, pa.string())]
+    weights = pa.array([1.0] * len(pairs), pa.float64())
+    return build_interactions(
+        pa.table([*columns, weights], ["user_id", "item_id", "weight"]), folder
+    )
+
+
+def test_bpr_finds_the_planted_tastes_and_popularity_cannot(
+    planted: tuple[Interactions, Holdout],
+) -> None:
+    data, holdout = planted
+    bpr = train("bpr", FAST, data, seed=0, holdout=holdout)
+    popularity = train("popularity", {}, data, seed=0)
+    assert holdout_ndcg(bpr, data, holdout) > 1.4 * holdout_ndcg(popularity, data, holdout)
+
+
+def test_early_stopping_returns_the_best_epoch_and_a_refit_of_that_length_equals_it(
+    planted: tuple[Interactions, Holdout],
+) -> None:
+    data, holdout = planted
+    stopped = train("bpr", FAST, data, seed=0, holdout=holdout)
+    assert stopped.n_epochs == stopped.best_epoch + 3 < 40
+    assert stopped.ndcgs[stopped.best_epoch - 1] == max(stopped.ndcgs)
+    assert holdout_ndcg(stopped, data, holdout) == max(stopped.ndcgs)
+    refit = train("bpr", FAST, data, seed=0, epochs=stopped.best_epoch)
+    assert refit.model.item_vectors().tobytes() == stopped.model.item_vectors().tobytes()
+
+
+def test_given_epochs_are_made_whatever_the_holdout_says(
+    planted: tuple[Interactions, Holdout],
+) -> None:
+    trained = train("bpr", FAST, planted[0], seed=0, holdout=planted[1], epochs=30)
+    assert (trained.n_epochs, trained.best_epoch, len(trained.ndcgs)) == (30, 30, 30)
+
+
+def test_progress_is_told_after_each_epoch(planted: tuple[Interactions, Holdout]) -> None:
+    told: list[tuple[int, int, float]] = []
+    trained = train("bpr", FAST, planted[0], seed=0, epochs=3, progress=lambda *a: told.append(a))
+    assert told == [(n + 1, 3, trained.losses[n]) for n in range(3)]
+
+
+def test_another_seed_gives_other_weights(planted: tuple[Interactions, Holdout]) -> None:
+    one, two = (train("bpr", FAST, planted[0], seed=seed, epochs=1) for seed in (1, 2))
+    assert (one.model.item_vectors() != two.model.item_vectors()).any()
+
+
+def test_training_leaves_torch_as_it_was(planted: tuple[Interactions, Holdout]) -> None:
+    torch.manual_seed(9)
+    expected = torch.rand(3)
+    torch.manual_seed(9)
+    threads = torch.get_num_threads()
+    train("bpr", FAST, planted[0], seed=0, epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_divergence_is_an_error_of_its_own(planted: tuple[Interactions, Holdout]) -> None:
+    with pytest.raises(DivergedError, match=r"the loss became (inf|nan) in epoch"):
+        train("bpr", {**FAST, "learning_rate": 1e30}, planted[0], seed=0)
+
+
+@pytest.mark.parametrize("name", ["popularity", "bpr"])
+def test_nothing_to_train_on_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no positives to train on"):
+        train(name, {}, positives([], tmp_path), seed=0)
+
+
+def test_one_item_can_be_popular_but_not_compared(tmp_path: Path) -> None:
+    data = positives([("a", "x"), ("b", "x")], tmp_path)
+    assert train("popularity", {}, data, seed=0).model.item_vectors().shape == (1, 1)
+    with pytest.raises(TrainingError, match="each user has every item"):
+        train("bpr", {}, data, seed=0)
+
+
+def test_a_user_who_has_everything_is_left_out_and_counted(tmp_path: Path) -> None:
+    data = positives([("a", "x"), ("a", "y"), ("b", "x")], tmp_path)
+    trained = train("bpr", FAST, data, seed=0, epochs=2)
+    assert trained.n_users_dropped == 1
+    assert np.isfinite(trained.model.user_vectors()).all()
+
+
+def test_what_cannot_work_is_refused_before_training(
+    planted: tuple[Interactions, Holdout], tmp_path: Path
+) -> None:
+    data, _ = planted
+    nothing = from_keys(np.empty(0, dtype=np.int64), data.n_users, data.n_items)
+    plain = positives([("a", "x"), ("b", "y")], tmp_path)
+    with pytest.raises(TrainingError, match="known models"):
+        train("brp", {}, data, seed=0)
+    with pytest.raises(TrainingError, match="unknown fields"):
+        train("bpr", {"factors": 3}, data, seed=0)
+    with pytest.raises(TrainingError, match="holdout has no relevant item"):
+        train("bpr", FAST, data, seed=0, holdout=Holdout(nothing))
+    with pytest.raises(TrainingError, match="not over the training users"):
+        train("bpr", FAST, plain, seed=0, holdout=Holdout(nothing))
+    with pytest.raises(TrainingError, match="needs propensities"):
+        train("bpr", {**FAST, "weighting": "ips"}, plain, seed=0)

@@ -1,0 +1,124 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.errors import TrainingError
+from tasks.train.csr import from_keys
+from tasks.train.topk import SCHEMA, iter_top_k, top_k
+
+Array = np.ndarray
+
+
+def brute_force(scores: Array, k: int) -> tuple[Array, Array]:
+    """Per user: sort everything by (-score, position), keep what is not masked."""
+    items = np.full((len(scores), k), -1)
+    kept = np.full((len(scores), k), -np.inf)
+    for u, row in enumerate(scores):
+        order = sorted(np.flatnonzero(row > -np.inf), key=lambda i: (-row[i], i))[:k]
+        items[u, : len(order)] = order
+        kept[u, : len(order)] = row[order]
+    return items, kept
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_users=st.integers(0, 40),
+    n_items=st.integers(0, 150),
+    k=st.integers(1, 170),
+    n_values=st.integers(1, 4),
+    p_seen=st.sampled_from([None, 0.0, 0.3, 1.0]),
+    p_allowed=st.sampled_from([None, 0.0, 0.5, 1.0]),
+    block_bytes=st.sampled_from([1, 20_000, 64 << 20]),
+)
+def test_lists_are_those_of_a_full_sort(
+    seed: int,
+    n_users: int,
+    n_items: int,
+    k: int,
+    n_values: int,
+    p_seen: float | None,
+    p_allowed: float | None,
+    block_bytes: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    # few whole numbers: exact sums, and ties everywhere
+    users = rng.integers(-n_values, n_values, (n_users, 3)).astype(np.float32)
+    items = rng.integers(-n_values, n_values, (n_items, 3)).astype(np.float32)
+    scores = users.astype(np.float64) @ items.T
+    seen, allowed = None, None
+    if p_seen is not None:
+        hidden = rng.random(scores.shape) < p_seen
+        seen = from_keys(np.flatnonzero(hidden), n_users, n_items)
+        scores[hidden] = -np.inf
+    if p_allowed is not None:
+        allowed = rng.random(n_items) < p_allowed
+        scores[:, ~allowed] = -np.inf
+    found = top_k(users, items, k, seen=seen, allowed=allowed, block_bytes=block_bytes)
+    expected_items, expected_scores = brute_force(scores, k)
+    np.testing.assert_array_equal(found.items, expected_items)
+    np.testing.assert_array_equal(found.scores, expected_scores)
+    np.testing.assert_array_equal(found.counts, (expected_items >= 0).sum(axis=1))
+
+
+def test_lists_do_not_depend_on_who_shares_the_block() -> None:
+    rng = np.random.default_rng(0)
+    users = rng.standard_normal((203, 65), dtype=np.float32)
+    items = rng.standard_normal((1000, 65), dtype=np.float32)
+    whole = top_k(users, items, 20)
+    for n in (1, 2, 17, 100):
+        parts = [top_k(users[s : s + n], items, 20) for s in range(0, 203, n)]
+        np.testing.assert_array_equal(np.concatenate([p.items for p in parts]), whole.items)
+        np.testing.assert_array_equal(np.concatenate([p.scores for p in parts]), whole.scores)
+
+
+def test_scores_are_the_products() -> None:
+    rng = np.random.default_rng(1)
+    users = rng.standard_normal((9, 64), dtype=np.float32)
+    items = rng.standard_normal((300, 64), dtype=np.float32)
+    found = top_k(users, items, 10)
+    exact = np.take_along_axis(users.astype(float) @ items.T.astype(float), found.items, axis=1)
+    np.testing.assert_allclose(found.scores, exact, rtol=1e-4)
+    assert (np.diff(found.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_vectors_that_cannot_be_ranked_are_refused(bad: float) -> None:
+    users = np.full((2, 2), 1e10, dtype=np.float32)
+    items = np.array([[0, 1], [bad, 0]], dtype=np.float32)
+    with pytest.raises(TrainingError, match="NaN or infinity, or are too long"):
+        top_k(users, items, 1)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    ones = np.ones((2, 3), dtype=np.float32)
+    with pytest.raises(TrainingError, match="vectors do not fit"):
+        top_k(ones, ones[:, :2], 1)
+    with pytest.raises(TrainingError, match="allowed is"):
+        top_k(ones, ones, 1, allowed=np.ones(3, dtype=bool))
+    with pytest.raises(TrainingError, match="seen is"):
+        top_k(ones, ones, 1, seen=from_keys(np.empty(0, dtype=np.int64), 1, 2))
+    with pytest.raises(TrainingError, match="at least 1"):
+        top_k(ones, ones, 0)
+
+
+def test_batches_hold_ids_ranks_and_scores_user_by_user() -> None:
+    users = np.array([[1.0], [0.0], [-1.0]] * 12, dtype=np.float32)
+    items = np.array([[1.0], [2.0]], dtype=np.float32)
+    names = pa.array([f"u{n:02}" for n in range(36)], pa.large_string())
+    seen = from_keys(np.array([2, 3]), 36, 2)  # user 1 has both
+    batches = list(
+        iter_top_k(names, pa.array(["x", "y"]), users, items, 5, seen=seen, block_bytes=1)
+    )
+    assert [batch.schema for batch in batches] == [SCHEMA] * 3
+    rows = pa.Table.from_batches(batches).to_pylist()
+    assert [tuple(row.values()) for row in rows[:4]] == [
+        ("u00", "y", 1, 2.0),
+        ("u00", "x", 2, 1.0),
+        ("u02", "x", 1, -1.0),
+        ("u02", "y", 2, -2.0),
+    ]
+    assert len(rows) == 70
+    assert [row["user_id"] for row in rows] == sorted(row["user_id"] for row in rows)
