@@ -4,6 +4,7 @@ Exit codes: 0 done or nothing to do, 1 failed, 2 usage, 3 held.
 """
 
 import argparse
+import atexit
 import os
 import sys
 from collections.abc import Sequence
@@ -14,12 +15,27 @@ from tasks.report.terminal import Terminal
 from tasks.settings import parse_day
 
 _PREFECT = {
-    # A stage logs through our own terminal; Prefect's words are for its UI and for what fails.
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    # The terminal is ours; Prefect's words are kept for its UI.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "DO_NOT_TRACK": "1",
 }
+
+
+def entry() -> None:
+    """The console script."""
+    code = 1
+
+    def leave() -> None:
+        # Registered before Prefect registers anything, so it runs last. Beside Prefect's threads
+        # some DuckDB object always outlives its module, and the binding would print pages on it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    atexit.register(leave)
+    code = main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,4 +177,4 @@ def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -69,7 +69,7 @@ class BPR(GradientModel):
     """Factors of users and items; the item bias is the last coordinate of both vectors."""
 
     config_type: ClassVar[type[Config]] = BPRConfig
-    reads: ClassVar[tuple[str, ...]] = ("train.positives",)
+    reads: ClassVar[tuple[str, ...]] = ("train.examples",)
     needs_propensity: ClassVar[bool] = False
     behaviours: ClassVar[str] = "summed weight per user and item, to the power alpha"
     serves_cold_users: ClassVar[bool] = False

@@ -27,7 +27,7 @@ class Popularity(ClosedFormModel):
     """Rank one: item vector [log(1 + w_i)], user vector [1]."""
 
     config_type: ClassVar[type[Config]] = PopularityConfig
-    reads: ClassVar[tuple[str, ...]] = ("train.positives",)
+    reads: ClassVar[tuple[str, ...]] = ("train.examples",)
     needs_propensity: ClassVar[bool] = False
     behaviours: ClassVar[str] = "summed weight per user and item"
     serves_cold_users: ClassVar[bool] = True

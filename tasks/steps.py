@@ -89,7 +89,8 @@ def _noted(work: Work[P], night: Night, /, *args: P.args, **kwargs: P.kwargs) ->
             _note_failure(night, label, started_at, cost, error)
         raise
     _note(after, label, "done", started_at, cost, written)
-    watcher().ended(label, True, f"{sum(each.rows for each in written):,} rows")
+    n_rows = sum(each.rows for each in written)
+    watcher().ended(label, True, f"{n_rows:,} rows" if written else "")
     return after
 
 

@@ -1,5 +1,8 @@
 """What a person sees in the terminal: progress while it runs, tables when it is done."""
 
+import csv
+import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from tasks.night import Outcome
     from tasks.status import Status
 
+BATCH_ROWS = 10_000
 PLAIN_WIDTH = 160  # columns, where there is no terminal to ask
 _EXIT = {"published": 0, "kept": 0, "held": 3, "failed": 1}
 _STAGES = """
@@ -93,13 +97,15 @@ class Terminal:
         if form == "table":
             self.rows(answer)
             return
-        target = "/dev/stdout"
+        lines = csv.writer(sys.stdout, lineterminator="\n")
         if form == "csv":
-            answer.to_csv(target, header=True)
-        else:
-            for batch in answer.to_arrow_reader(10_000):
-                for row in batch.to_pylist():
-                    self.say(_json(row))
+            lines.writerow(answer.columns)
+        for batch in answer.to_arrow_reader(BATCH_ROWS):
+            for row in batch.to_pylist():
+                if form == "csv":
+                    lines.writerow(row.values())
+                else:
+                    print(json.dumps(row, default=str, ensure_ascii=False))
 
     def rows(self, answer: duckdb.DuckDBPyRelation, title: str | None = None) -> None:
         """A table of rows, numbers to the right."""
@@ -174,8 +180,3 @@ def _shown(value: object) -> str:
         case _:
             return str(value)
 
-
-def _json(row: dict[str, object]) -> str:
-    import json
-
-    return json.dumps(row, default=str, ensure_ascii=False)

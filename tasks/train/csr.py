@@ -48,16 +48,6 @@ class Csr:
         shift = np.repeat(self.indptr[rows] - indptr[:-1], sizes)
         return Csr(indptr, self.indices[shift + np.arange(indptr[-1])], self.n_columns)
 
-    def contains(self, rows: npt.NDArray[np.integer], columns: IntArray) -> BoolArray:
-        """Whether each (row, column) is an entry; same shape as the broadcast inputs."""
-        keys = self.keys()
-        wanted = rows.astype(np.int64) * self.n_columns + columns
-        if not len(keys):
-            return np.zeros(wanted.shape, dtype=np.bool_)
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        found: BoolArray = (keys[at] == wanted) & (columns >= 0)
-        return found
-
 
 def from_keys(keys: OffsetArray, n_rows: int, n_columns: int) -> Csr:
     """The matrix whose ascending, distinct entries have these `Csr.keys`."""
