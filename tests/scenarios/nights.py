@@ -4,11 +4,14 @@ import multiprocessing
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from expectations.catalogue import stored
 from flows.nightly import nightly
@@ -86,6 +89,7 @@ def found(place: Place, number: int, n_days: int, sample: Path, extra: str = "")
         for each in range(number, n_days):
             name = f"{dataset}/dt={day(each)}"
             shutil.copytree(sample / "landing" / name, place.landing / name)
+    place.root.mkdir(parents=True, exist_ok=True)
     place.settings.write_text(QUICK + extra)
     return place
 
@@ -162,6 +166,30 @@ def _run_and_die(place: Place, ds: date | None, moment: Moment) -> None:
 
 def _run(place: Place, ds: date | None) -> None:
     place.run(ds)
+
+
+class _Counter(_Killer):
+    """Counts the writes of every stage instead of killing."""
+
+    def __init__(self) -> None:
+        super().__init__(Moment("never"))
+        self.counts: Counter[str] = Counter()
+
+    def watch(self, replace: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any) -> Any:
+            self.counts[self.stage] += 1
+            return replace(*args)
+
+        return watched
+
+
+def count_writes(place: Place) -> dict[str, int]:
+    """Run a night and count the writes to the lake in each of its stages."""
+    counter, replace = _Counter(), Lake.replace
+    with pytest.MonkeyPatch.context() as patch, watched_by(counter):
+        patch.setattr(Lake, "replace", counter.watch(replace))
+        place.run()
+    return dict(counter.counts)
 
 
 def run_and_die(place: Place, ds: date | None, moment: Moment) -> int:

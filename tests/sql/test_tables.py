@@ -12,7 +12,7 @@ import pytest
 
 import sql
 from expectations.catalogue import catalogue
-from tests.sql.worlds import catalogue_name, filled, make_table, run, types_of, world
+from tests.sql.worlds import catalogue_name, empty_world, fill, filled, make_table, run, types_of
 
 HERE = Path(__file__).parent
 LAYERS = {"1_clean": "clean", "2_features": "features", "3_train": "train", "4_serve": "serve"}
@@ -42,7 +42,8 @@ def test_every_select_makes_a_table_of_the_catalogue() -> None:
 @pytest.mark.parametrize(("name", "case"), cases())
 def test_rows_in_rows_out(name: str, case: dict[str, Any]) -> None:
     table, ds = catalogue()[catalogue_name(name)], case["parameters"].get("ds", "2026-01-05")
-    with world(case["given"], ds, dataset=table.short_name) as con:
+    with empty_world() as con:
+        fill(con, case["given"], ds, dataset=table.short_name)
         made = run(con, sql.read_table(name), case["parameters"])
         make_table(con, "expected", types_of(table.name), filled(table.name, case["expect"], ds))
         expected = con.table("expected")

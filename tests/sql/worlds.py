@@ -3,10 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
-
-import duckdb
 
 from expectations.catalogue import LAYERS, catalogue
 from tasks.ingest.parse import landed_columns
@@ -43,28 +41,29 @@ def types_of(name: str, dataset: str = "events") -> Types:
 
 
 @contextmanager
-def world(given: Mapping[str, Sequence[Row]], ds: str, dataset: str = "events") -> Iterator[Any]:
-    """A connection that holds the given tables; columns that a row does not name get defaults."""
+def empty_world() -> Iterator[Any]:
+    """A connection with every layer, and no table yet."""
     with connect() as con:
         con.execute("SET threads = 1")
         for schema in (*LAYERS, "settings"):
             con.execute(f"CREATE SCHEMA {schema}")
-        for name, rows in given.items():
-            make_table(con, name, types_of(name, dataset), filled(name, rows, ds))
         yield con
 
 
-def make_table(
-    con: duckdb.DuckDBPyConnection, name: str, types: Types, rows: Sequence[Row]
-) -> None:
+def fill(con: Any, given: Mapping[str, Sequence[Row]], ds: str, dataset: str = "events") -> None:
+    """Make the given tables; columns that a row does not name get defaults."""
+    for name, rows in given.items():
+        make_table(con, name, types_of(name, dataset), filled(name, rows, ds))
+
+
+def make_table(con: Any, name: str, types: Types, rows: Sequence[Row]) -> None:
     """A table of these columns and rows."""
     strangers = {column for row in rows for column in row} - set(types)
     assert not strangers, f"{name} has no column {strangers}"
-    columns = ", ".join(f"{column} {kind}" for column, kind in types.items())
-    con.execute(f"CREATE TABLE {name} ({columns})")
-    values = ", ".join(_value(column, kind) for column, kind in types.items())
+    values = ", ".join(f"{_value(column, kind)} AS {column}" for column, kind in types.items())
     con.execute(
-        f"INSERT INTO {name} SELECT {values} FROM (SELECT unnest(CAST(? AS JSON[])) AS j)",
+        f"CREATE OR REPLACE TABLE {name} AS "
+        f"SELECT {values} FROM (SELECT unnest(CAST(? AS JSON[])) AS j)",
         [json.dumps(rows)],
     )
 
@@ -100,13 +99,15 @@ def _default(name: str, kind: str, ds: str) -> Any:
 
 
 def parameters(given: Row) -> dict[str, Value]:
-    """Parameters of a SELECT; texts that are dates become dates."""
+    """Parameters of a SELECT; texts that are dates become dates, {"days": 2} a span of time."""
     return {name: _as_value(value) for name, value in given.items()}
 
 
 def _as_value(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_value(each) for each in value]
+    if isinstance(value, dict):
+        return timedelta(**value)
     try:
         return date.fromisoformat(value)
     except (TypeError, ValueError):

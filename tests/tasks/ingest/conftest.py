@@ -117,8 +117,10 @@ class TinyShop:
 
     def tables(self) -> dict[str, list[Any]]:
         """All that ingest writes, wall time left out."""
-        clean = {f"clean.{name}": self.query(f"SELECT * FROM clean.{name} ORDER BY ALL")
-                 for name in ("events", "impressions", "items", "users")}
+        clean = {
+            f"clean.{name}": self.query(f"SELECT * FROM clean.{name} ORDER BY ALL")
+            for name in ("events", "impressions", "items", "users")
+        }
         files = "SELECT * EXCLUDE (ingested_at, run_id) FROM ops.files ORDER BY ALL"
         quarantine = "SELECT * FROM ops.quarantine ORDER BY ALL"
         return clean | {"ops.files": self.query(files), "ops.quarantine": self.query(quarantine)}

@@ -1,0 +1,95 @@
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from flows.cli import main
+from tasks.sample import ShopSettings, write_sample
+from tests.scenarios.nights import Place, found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A shop that has run one night."""
+    root = tmp_path_factory.mktemp("shop")
+    write_sample(ShopSettings(n_days=4, n_users=60, n_items=40, seed=7), root / "sample")
+    place = found(Place(root), 0, 4, root / "sample")
+    assert place.run().ending == "published"
+    return place
+
+
+def shop(place: Place) -> list[str]:
+    return [
+        "--settings",
+        str(place.settings),
+        "--landing",
+        str(place.landing),
+        "--lake",
+        str(place.lake),
+    ]
+
+
+def test_query_prints_a_table(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["query", "SELECT 1 AS one, 'x' AS [b]", *shop(place)]) == 2
+    assert main(["query", "SELECT 1 AS one, '[b]' AS two", *shop(place)]) == 0
+    out = capsys.readouterr().out
+    assert "one" in out
+    assert "[b]" in out
+
+
+def test_query_prints_csv_and_json(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    question = "SELECT 1 AS one, DATE '2026-01-05' AS day, [1, 2] AS list"
+    assert main(["query", question, "--format", "csv", *shop(place)]) == 0
+    assert capsys.readouterr().out == 'one,day,list\n1,2026-01-05,"[1, 2]"\n'
+    assert main(["query", question, "--format", "json", *shop(place)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"one": 1, "day": "2026-01-05", "list": [1, 2]}
+
+
+@pytest.mark.parametrize("sql", ["SELECT nonsense", "SELEC", "", "DROP VIEW serve.current"])
+def test_wrong_sql_is_a_usage_error(
+    place: Place, sql: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["query", sql, *shop(place)]) == 2
+    assert "next:" in capsys.readouterr().err
+
+
+def test_status_names_what_is_served_and_every_table(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", *shop(place)]) == 0
+    out = capsys.readouterr().out
+    assert "served: 2026-01-08-" in out
+    assert "features.behaviours_daily" in out
+    assert "stale" not in out
+
+
+def test_report_prints_the_path_of_a_page(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *shop(place)]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert page.name == f"{date(2026, 1, 8)}.html"
+    assert page.stat().st_size > 10_000
+
+
+def test_usage_errors_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    landing, lake = ["--landing", str(tmp_path)], ["--lake", str(tmp_path / "lake")]
+    assert main(["run", "--ds", "yesterday", *landing, *lake]) == 2
+    assert main(["status", "--mapping", "nonsense", *landing, *lake]) == 2
+    assert main(["status", "--landing", str(tmp_path / "absent"), *lake]) == 2
+    assert main(["report", *landing, *lake]) == 2
+    with pytest.raises(SystemExit) as left:
+        main(["nonsense"])
+    assert left.value.code == 2
+    assert "no mapping named" in capsys.readouterr().err
+
+
+def test_nothing_to_ask_yet(tmp_path: Path) -> None:
+    assert main(["query", "SELECT 1", "--lake", str(tmp_path)]) == 1
+
+
+def test_sample_writes_a_shop_and_refuses_nonsense(tmp_path: Path) -> None:
+    size = ["--days", "1", "--users", "20", "--items", "40"]
+    assert main(["sample", *size, "--root", str(tmp_path)]) == 0
+    assert (tmp_path / "landing" / "events").is_dir()
+    assert main(["sample", "--days", "0", "--root", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,98 @@
+"""The night through Prefect: a real server, the real command, and a real kill."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scenarios.nights import Place, contents, day, found, run_apart
+
+pytestmark = pytest.mark.prefect
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def place(one_night: Place, sample: Path, tmp_path: Path) -> Place:
+    shop = one_night.copy(tmp_path / "shop")
+    shop.landing.unlink()
+    return found(shop, 0, 7, sample)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of commands that talk to one real Prefect server, which they start."""
+    home = tmp_path_factory.mktemp("prefect")
+    return {**os.environ, "PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}
+
+
+def command(place: Place, *arguments: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "run",
+        *arguments,
+        "--settings",
+        str(place.settings),
+        "--landing",
+        str(place.landing),
+        "--lake",
+        str(place.lake),
+    ]
+
+
+def test_a_night_killed_under_prefect_converges(
+    place: Place, server: dict[str, str], sample: Path, tmp_path: Path
+) -> None:
+    whole = place.copy(tmp_path / "whole")
+    assert run_apart(whole) == 0
+
+    process: subprocess.Popen[str] = subprocess.Popen(
+        command(place), env=server, cwd=ROOT, text=True, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if re.search(r"done\s+check features", line):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL
+
+    done = subprocess.run(command(place), env=server, cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "2026-01-11: published" in done.stdout
+    assert re.search(r"publish\s+│ done", done.stdout)
+    assert contents(place.lake) == contents(whole.lake)
+
+    again = subprocess.run(command(place), env=server, cwd=ROOT, text=True, capture_output=True)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+
+
+def test_what_prefect_was_told(one_night: Place, tmp_path: Path, sample: Path) -> None:
+    """Task runs carry the stages' names and states; artifacts show the night."""
+    from prefect import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.nightly import nightly
+
+    shop = one_night.copy(tmp_path / "shop")
+    shop.landing.unlink()
+    found(shop, 0, 7, sample)
+    with prefect_test_harness(server_startup_timeout=180):
+        outcome = nightly(settings=shop.settings, landing=shop.landing, lake=shop.lake)
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs()
+            artifacts: Any = client.request("POST", "/artifacts/filter", json={}).json()
+    assert outcome.ending == "published"
+    names = {run.name for run in runs}
+    assert {"ingest", "check clean", "train bpr", "publish"} <= names
+    assert {run.state_name for run in runs} == {"Completed"}
+    assert {each["key"] for each in artifacts} == {"night", "stages", "report"}
+    assert shop.ask("SELECT DISTINCT ds FROM serve.current") == [(day(6),)]

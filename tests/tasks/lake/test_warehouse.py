@@ -1,0 +1,76 @@
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from expectations.catalogue import catalogue
+from tasks.lake.connection import connect
+from tasks.lake.tables import Lake
+from tasks.lake.warehouse import is_fresh, no_window, rebuild, warehouse_path
+from tests.tasks.lake.test_tables import MONDAY, night
+
+
+def test_every_table_of_the_catalogue_is_a_view_of_its_columns(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    rebuild(lake, no_window())
+    with connect(warehouse_path(lake), read_only=True) as con:
+        for name, table in catalogue().items():
+            assert con.sql(f"FROM {name}").columns == list(table.column_names), name
+        assert con.sql("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
+
+
+def test_views_are_fresh_until_a_table_or_the_window_changes(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    assert not is_fresh(lake, no_window())
+    rebuild(lake, no_window())
+    assert is_fresh(lake, no_window())
+    assert not is_fresh(lake, {"ds": date(2026, 1, 6), "since": MONDAY})
+    lake.append("ops.nights", {"ds": MONDAY}, [night("a")])
+    assert not is_fresh(lake, no_window())
+
+
+def test_a_damaged_file_of_views_is_not_fresh(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    rebuild(lake, no_window())
+    warehouse_path(lake).write_bytes(b"not a database")
+    assert not is_fresh(lake, no_window())
+    rebuild(lake, no_window())
+    assert is_fresh(lake, no_window())
+
+
+def test_a_reader_keeps_its_version_while_the_file_is_swapped(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.append("ops.nights", {"ds": MONDAY}, [night("a")])
+    rebuild(lake, no_window())
+    with connect(warehouse_path(lake), read_only=True) as old:
+        lake.append("ops.nights", {"ds": MONDAY}, [night("b")])
+        rebuild(lake, no_window())
+        assert old.sql("SELECT count(*) FROM ops.nights").fetchall() == [(1,)]
+    with connect(warehouse_path(lake), read_only=True) as new:
+        assert new.sql("SELECT count(*) FROM ops.nights").fetchall() == [(2,)]
+
+
+def test_two_processes_read_it_at_once(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    rebuild(lake, no_window())
+    question = (
+        f"import duckdb; print(duckdb.connect({str(warehouse_path(lake))!r}, read_only=True)"
+        ".sql('SELECT count(*) FROM serve.current').fetchall())"
+    )
+    with duckdb.connect(str(warehouse_path(lake)), read_only=True) as con:
+        assert con.sql("SELECT count(*) FROM serve.current").fetchall() == [(0,)]
+        told = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
+        assert told.stdout.strip() == "[(0,)]", told.stderr
+
+
+def test_it_cannot_be_written_through(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    rebuild(lake, no_window())
+    with (
+        connect(warehouse_path(lake), read_only=True) as con,
+        pytest.raises(duckdb.InvalidInputException),
+    ):
+        con.execute("CREATE TABLE x (y INTEGER)")
