@@ -31,7 +31,6 @@ nightly: $(READY)
 	@test -d landing || $(BIN)/nightrank sample
 	@$(BIN)/nightrank run
 	@$(BIN)/nightrank query "SELECT user_id, rank, item_id, round(score, 3) AS score, model, source, reasons.kind AS because FROM serve.current ORDER BY user_id, rank LIMIT 10"
-	@$(BIN)/nightrank report
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

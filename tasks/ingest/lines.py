@@ -3,8 +3,9 @@
 import csv
 import gzip
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from io import TextIOWrapper
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
@@ -34,29 +35,47 @@ def refuse_big_endian(path: Path, source: Source) -> None:
                 raise ValueError("it is big-endian UTF-16; deliver it little-endian or as UTF-8")
 
 
+@dataclass(frozen=True)
+class Lines:
+    """Lines of a file: of what the reader rejected, and of the records that it took."""
+
+    rejected: dict[int, int]
+    taken: dict[int, int]
+
+
 def lines_of(
     path: Path, source: Source, rejected: Collection[int], numbers: Collection[int]
-) -> dict[int, int]:
-    """The first line of the `numbers`th records, among those that do not stand on `rejected`."""
-    if not numbers:
-        return {}
-    starts = count(1) if source.format == "jsonl" else _csv_starts(path, source)
-    taken = islice((line for line in starts if line not in rejected), max(numbers))
-    return {number: line for number, line in enumerate(taken, 1) if number in numbers}
+) -> Lines:
+    """Where the reader's lines `rejected` and the `numbers`th records that it took begin.
+
+    DuckDB counts a record that spans lines as one line, blank lines as one each.
+    """
+    found = Lines({}, {})
+    last_rejected, last_taken = max(rejected, default=0), max(numbers, default=0)
+    n = 0
+    for row, line, is_record in _rows(path, source):
+        if n >= last_taken and row > last_rejected:
+            break
+        if row in rejected:
+            found.rejected[row] = line
+        elif is_record:
+            n += 1
+            if n in numbers:
+                found.taken[n] = line
+    return found
 
 
-def _csv_starts(path: Path, source: Source) -> Iterator[int]:
-    """The first line of every record, the header left out; a blank line is no record."""
+def _rows(path: Path, source: Source) -> Iterator[tuple[int, int, bool]]:
+    """As the reader counts: (its line, the file's line, whether it is a record), from 1 on."""
+    if source.format == "jsonl":
+        yield from ((line, line, True) for line in count(1))
     csv.field_size_limit(_LONGEST_FIELD)
     with _open_text(path, source, newline="") as text:
         reader = _records(text, source)
-        if source.header:
-            next(reader, None)
-        last = reader.line_num
-        for record in reader:
+        last = 0
+        for row, record in enumerate(reader, 1):
             first, last = last + 1, reader.line_num
-            if record:
-                yield first
+            yield row, first, bool(record) and not (source.header and row == 1)
 
 
 def _records(lines: Iterable[str], source: Source) -> Any:

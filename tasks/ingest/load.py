@@ -99,19 +99,22 @@ def _read(
     s.con.execute(f"CREATE TEMP TABLE landed ({columns})")
     for names, files in groups.items():
         refused.update(_read_group(s, landing, dataset, source, files, names))
-    refused.update(_torn(s, landing, batch))
+    refused.update(_torn(s, landing, source, batch))
     s.con.execute(f"DELETE FROM landed WHERE list_contains({literal(list(refused))}, file_id)")
     return refused
 
 
-def _torn(s: Session, landing: Path, batch: Sequence[Delivery]) -> Refused:
+def _torn(s: Session, landing: Path, source: Source, batch: Sequence[Delivery]) -> Refused:
     """CSV files with a quote that is not closed on its line: it swallows records unseen."""
     rejected = _rejected(s)
     torn = {}
     for delivery in batch:
-        for line, reason, text in rejected.get(str(landing / delivery.file.path), []):
+        path = landing / delivery.file.path
+        for row, reason, text in rejected.get(str(path), []):
             if "unquoted value" in reason and "\n" in text:
+                line = lines_of(path, source, {row}, ()).rejected.get(row, row)
                 torn[delivery.file_id] = f"the quote that opens on line {line} is not closed"
+                break
     return torn
 
 
@@ -128,7 +131,7 @@ def _read_group(
         s.con.execute(f"INSERT INTO landed BY NAME {landed_sql(dataset, source, paths, names)}")
     except duckdb.Error as error:
         if len(files) == 1:
-            return {files[0].file_id: _one_line(error)}
+            return {files[0].file_id: _why(error)}
         refused: Refused = {}
         for file in files:
             refused.update(_read_group(s, landing, dataset, source, [file], names))
@@ -148,6 +151,12 @@ def _raw_names(path: Path, source: Source) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"a column name stands twice: {', '.join(names)}")
     return names
+
+
+def _why(error: duckdb.Error) -> str:
+    if "state machine" in str(error):
+        return "its lines do not all end alike: LF, CRLF or CR"
+    return _one_line(error)
 
 
 def _one_line(error: Exception) -> str:
@@ -190,9 +199,10 @@ def _find_misfits(
     for delivery in fresh:
         path = landing / delivery.file.path
         rejects, found = rejected.get(str(path), []), misfits.get(delivery.file_id, [])
-        line_of = lines_of(path, source, [line for line, *_ in rejects], [n for n, *_ in found])
-        placed = [(line_of[number], reason, raw) for number, reason, raw in found]
-        rows.extend(_quarantined(delivery, dataset, *each) for each in [*rejects, *placed])
+        lines = lines_of(path, source, {row for row, *_ in rejects}, {n for n, *_ in found})
+        placed = [(lines.rejected.get(row, row), reason, raw) for row, reason, raw in rejects]
+        placed += [(lines.taken.get(n, n), reason, raw) for n, reason, raw in found]
+        rows.extend(_quarantined(delivery, dataset, *each) for each in placed)
     return rows
 
 

@@ -179,4 +179,3 @@ def _shown(value: object) -> str:
             return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
         case _:
             return str(value)
-

@@ -98,7 +98,12 @@ def rows_of(draw: st.DrawFn, table: str, days: list[date]) -> list[Row]:
     columns = {name: st.sampled_from(values) for name, values in choices.items()}
     one = st.fixed_dictionaries({**columns, "ds": st.sampled_from([str(day) for day in days])})
     drawn = draw(
-        st.lists(one, max_size=8, unique_by=lambda row: tuple(row[name] for name in (*key, "ds")))
+        st.lists(
+            one,
+            min_size=3,
+            max_size=9,
+            unique_by=lambda row: tuple(row[name] for name in (*key, "ds")),
+        )
     )
     return [_on_the_clock(row, table) for row in drawn]
 

@@ -70,10 +70,11 @@ class TinyShop:
     sources: dict[str, Row] = field(default_factory=lambda: {"events": jsonl_events()})
     batch_mb: int = 256
     mapping: Mapping | None = None
+    positives: str = "click"
 
     @property
     def shop(self) -> Shop:
-        meaning = {"positives": {"click": 1}, "seen": ["click"], "holdout_days": 1}
+        meaning = {"positives": {self.positives: 1}, "seen": [self.positives]}
         table = {"name": "tiny", "behaviours": meaning, **self.sources}
         paths = Paths(landing=self.root / "landing", lake=self.root / "lake")
         settings = Settings(paths=paths, compute=Compute(batch_mb=self.batch_mb, threads=2))
