@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from tasks import steps
 from tasks.errors import NightrankError
@@ -14,7 +15,12 @@ from tasks.night import Night, Outcome
 from tasks.shop import open_shop
 
 
-@flow(name="nightly", flow_run_name="nightly {ds}", persist_result=False, log_prints=False)
+def run_name() -> str:
+    """What the run is called in Prefect's UI."""
+    return f"nightly {flow_run.parameters.get('ds') or 'of the newest date'}"
+
+
+@flow(name="nightly", flow_run_name=run_name, persist_result=False, log_prints=False)
 def nightly(
     ds: date | None = None,
     settings: Path | None = None,

@@ -41,6 +41,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "serve.candidates",
         "serve.recommendations",
         "serve.shortfalls",
+        "serve.publications",
+        "ops.builds",
+        "ops.checks",
+        "ops.nights",
+        "ops.stages",
     ),
 }
 _CATALOGUES = ("clean.items", "clean.users")
@@ -88,7 +93,7 @@ def _nights_files(pinned: Pinned, ds: date, release: str | None) -> list[str]:
         wanted = {"ds": str(newest)}
     if release is not None and "release_id" in table.partition_by:
         wanted["release_id"] = release
-    return pinned.files(lambda found: all(found.get(k) == v for k, v in wanted.items()))
+    return pinned.files(lambda found: all(found.get(k, v) == v for k, v in wanted.items()))
 
 
 def _facts(shop: Shop, ds: date) -> str:

@@ -96,7 +96,7 @@ STAGES = Table(
     name="ops.stages",
     kind="log",
     grain="one stage of one run",
-    key=("run_id", "stage"),
+    key=("run_id", "stage", "started_at"),
     sort_by=("started_at", "stage"),
     columns=(
         _RUN,

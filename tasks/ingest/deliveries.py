@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from tasks.lake.literals import render
 from tasks.lake.session import Session
 from tasks.lake.tables import fingerprint
-from tasks.mapping import Events, Impressions, Mapping, Source
+from tasks.mapping import Events, Impressions, Mapping
 from tasks.records import LandedFile
 
 
@@ -48,15 +48,14 @@ def new_deliveries(
     }
     tried = set(s.rows("SELECT dataset, path, content_hash FROM ops.files"))
     found: list[Delivery] = []
-    for file in files:
+    for file in sorted(files, key=lambda file: (_arrived_at(file, mapping), file.path)):
         if (file.dataset, file.path, file.n_bytes, file.modified_at) in stats:
             continue
         content = content_hash(landing / file.path)
         if (file.dataset, file.path, content) in tried:
             continue
         first = known.setdefault((file.dataset, content), file.path)
-        source = mapping.sources()[file.dataset]
-        found.append(_delivery(file, source, content, None if first == file.path else first))
+        found.append(_delivery(file, mapping, content, None if first == file.path else first))
     return found
 
 
@@ -66,15 +65,16 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _delivery(file: LandedFile, source: Source, content: str, repeats: str | None) -> Delivery:
+def _delivery(file: LandedFile, mapping: Mapping, content: str, repeats: str | None) -> Delivery:
     file_id = fingerprint([file.dataset, file.path, content])
-    return Delivery(file, file_id, content, _arrived_at(file, source), repeats)
+    return Delivery(file, file_id, content, _arrived_at(file, mapping), repeats)
 
 
-def _arrived_at(file: LandedFile, source: Source) -> datetime:
+def _arrived_at(file: LandedFile, mapping: Mapping) -> datetime:
     """The end of the date in the path, in the source's zone; else the file's own time."""
     if file.delivered is None:
         return file.modified_at
+    source = mapping.sources()[file.dataset]
     zone = ZoneInfo(source.time.zone if isinstance(source, Events | Impressions) else "UTC")
     end = datetime.combine(file.delivered + timedelta(days=1), time(), zone)
     return end.astimezone(UTC)

@@ -92,7 +92,7 @@ def _read(
         try:
             names = _raw_names(landing / delivery.file.path, source)
         except (OSError, EOFError, ValueError, csv.Error) as error:
-            refused[delivery.file_id] = _one_line(error)
+            refused[delivery.file_id] = _why(error, landing)
             continue
         groups.setdefault(names, []).append(delivery)
     columns = ", ".join(f"{name} {kind}" for name, kind in landed_columns(dataset).items())
@@ -131,7 +131,7 @@ def _read_group(
         s.con.execute(f"INSERT INTO landed BY NAME {landed_sql(dataset, source, paths, names)}")
     except duckdb.Error as error:
         if len(files) == 1:
-            return {files[0].file_id: _why(error)}
+            return {files[0].file_id: _why(error, landing)}
         refused: Refused = {}
         for file in files:
             refused.update(_read_group(s, landing, dataset, source, [file], names))
@@ -153,14 +153,12 @@ def _raw_names(path: Path, source: Source) -> tuple[str, ...]:
     return names
 
 
-def _why(error: duckdb.Error) -> str:
+def _why(error: Exception, landing: Path) -> str:
+    """One line, and no path of this machine: it stands in ops.files and in reports."""
     if "state machine" in str(error):
         return "its lines do not all end alike: LF, CRLF or CR"
-    return _one_line(error)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split()).replace(f"{landing}/", "")
+    return text[:300] or type(error).__name__
 
 
 def _write_clean(s: Session, dataset: str) -> TableVersion:

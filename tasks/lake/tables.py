@@ -5,6 +5,8 @@ the pinned version the second raises ConflictError, reads again and computes aga
 """
 
 import hashlib
+import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -162,6 +164,7 @@ class Lake:
             except ConflictError:
                 if attempt == ATTEMPTS:
                     raise
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))
         raise AssertionError("unreachable")
 
     def append(self, name: str, partition: Partition, rows: list[dict[str, Any]]) -> TableVersion:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pyarrow as pa
+
 from tasks.errors import StorageError
 from tasks.lake.connection import connect
 from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
-from tasks.lake.tables import Lake, scan
+from tasks.lake.tables import Lake, Pinned, scan
 from tasks.lake.warehouse import current_path
 from tasks.settings import Compute
 
@@ -49,6 +51,27 @@ def served(decisions: list[Publication]) -> Publication | None:
 def note(lake: Lake, decision: Publication) -> None:
     """Add a decision to the history."""
     lake.append("serve.publications", {"ds": decision.ds}, [vars(decision)])
+
+
+def note_once(lake: Lake, decision: Publication) -> Publication:
+    """Add the first decision about a release; returns it, or the one that was there already.
+
+    Two runs of one night at once decide about the same release: the second keeps to the first.
+    """
+    stands = decision
+
+    def with_decision(pinned: Pinned) -> pa.Table:
+        nonlocal stands
+        old = lake.rows(pinned, {"ds": decision.ds})
+        same = [row for row in old.to_pylist() if row["release_id"] == decision.release_id]
+        if same:
+            stands = Publication(**same[-1])
+            return old
+        new = pa.Table.from_pylist([vars(decision)], schema=old.schema)
+        return pa.concat_tables([old, new])
+
+    lake.rewrite("serve.publications", {"ds": decision.ds}, with_decision)
+    return stands
 
 
 def reconcile(lake: Lake, compute: Compute) -> Publication | None:

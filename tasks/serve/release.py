@@ -14,7 +14,7 @@ from tasks.records import TableVersion
 from tasks.serve.publications import (
     Publication,
     history,
-    note,
+    note_once,
     now,
     reconcile,
     served,
@@ -133,22 +133,22 @@ def publish(
             decision = Decision(
                 decision.action, f"{decision.reason}; {name} was not trained: {reason}"
             )
-        model = shop.settings.publish.model
-        note(
+        noted = note_once(
             shop.lake,
             Publication(
-                release,
-                ds,
-                decision.action,
-                decision.reason,
-                who,
-                now(),
-                model,
-                n_users,
-                n_rows,
-                run_id,
+                release_id=release,
+                ds=ds,
+                action=decision.action,
+                reason=decision.reason,
+                who=who,
+                decided_at=now(),
+                model=shop.settings.publish.model,
+                n_users=n_users,
+                n_rows=n_rows,
+                run_id=run_id,
             ),
         )
+        decision = Decision(noted.action, noted.reason)
     else:
         decision = Decision(before.action, before.reason)
     reconcile(shop.lake, shop.settings.compute)

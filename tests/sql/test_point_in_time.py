@@ -110,10 +110,11 @@ def rows_of(draw: st.DrawFn, table: str, days: list[date]) -> list[Row]:
 
 def _on_the_clock(row: Row, table: str) -> Row:
     """Write the hour out as the columns of time that the table has."""
-    hour = row.get("hour")
+    rest: Row = {name: value for name, value in row.items() if name != "hour"}
+    if "hour" not in row:
+        return rest
     times = [name for name in ("occurred_at", "last_at", "first_at") if name in types_of(table)]
-    at = dict.fromkeys(times, f"{row['ds']} {hour:02}:00:00+00") if hour is not None else {}
-    return {name: value for name, value in {**row, **at}.items() if name != "hour"}
+    return {**rest, **dict.fromkeys(times, f"{row['ds']} {row['hour']:02}:00:00+00")}
 
 
 @st.composite

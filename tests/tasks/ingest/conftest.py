@@ -80,12 +80,16 @@ class TinyShop:
         settings = Settings(paths=paths, compute=Compute(batch_mb=self.batch_mb, threads=2))
         return Shop(settings, self.mapping or check(Mapping, table, where="test"))
 
-    def land(self, path: str, content: str | bytes, at: datetime = LANDED_AT) -> Path:
-        """Write a file; one whose name ends in .gz is compressed."""
+    def land(
+        self, path: str, content: str | bytes, at: datetime = LANDED_AT, *, as_is: bool = False
+    ) -> Path:
+        """Write a file; one whose name ends in .gz is compressed unless `as_is`."""
         target = self.root / "landing" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         data = content.encode() if isinstance(content, str) else content
-        target.write_bytes(gzip.compress(data) if path.endswith(".gz") else data)
+        target.write_bytes(
+            gzip.compress(data, mtime=0) if path.endswith(".gz") and not as_is else data
+        )
         os.utime(target, (at.timestamp(), at.timestamp()))
         return target
 

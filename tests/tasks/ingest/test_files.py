@@ -171,10 +171,10 @@ def test_a_stray_quote_costs_its_own_line_only(new_shop: NewShop) -> None:
 def test_compressed_files_that_cannot_be_read_are_refused_whole(tiny: TinyShop) -> None:
     rows = lines(*(event(n) for n in range(2000))).encode()
     tiny.land("events/good.jsonl", lines(event()))
-    tiny.land("events/cut.jsonl.gz", b"").write_bytes(gzip.compress(BAD_UTF8 + rows)[:-2000])
-    tiny.land("events/tail.jsonl.gz", b"").write_bytes(gzip.compress(rows)[:-4])
-    tiny.land("events/plain.jsonl.gz", b"").write_bytes(rows)
-    tiny.land("events/empty.jsonl.gz", b"").write_bytes(b"")
+    tiny.land("events/cut.jsonl.gz", gzip.compress(BAD_UTF8 + rows)[:-2000], as_is=True)
+    tiny.land("events/tail.jsonl.gz", gzip.compress(rows)[:-4], as_is=True)
+    tiny.land("events/plain.jsonl.gz", rows, as_is=True)
+    tiny.land("events/empty.jsonl.gz", b"", as_is=True)
     tiny.ingest()
     assert {path: row[0] for path, row in tiny.counts().items()} == {
         "events/good.jsonl": "ingested",

@@ -51,7 +51,7 @@ def mixed_bag(tiny: TinyShop) -> TinyShop:
     tiny.land("events/a.jsonl", lines(event(1), event(1), event(2), "{", "", event(3, u=None)))
     tiny.land("events/b.jsonl", lines(event(2), event(4, t=NOON - DAY)))
     tiny.land("events/c.jsonl", lines(event(2), event(4, t=NOON - DAY)))
-    tiny.land("events/d.jsonl.gz", b"").write_bytes(b"no gzip")
+    tiny.land("events/d.jsonl.gz", b"no gzip", as_is=True)
     tiny.land("items/items.csv", "i,p\ntea,1\ntea,2\noil,x\n")
     tiny.land("users/users.csv", "u,c\nanna,fi\n")
     return tiny
@@ -95,14 +95,13 @@ def test_ingesting_twice_changes_nothing(new_shop: NewShop) -> None:
     assert tiny.shop.lake.pin("clean.events").version == pinned
 
 
-def test_batches_of_any_size_give_the_same_rows(new_shop: NewShop) -> None:
+def test_batches_of_any_size_give_the_same_events(new_shop: NewShop) -> None:
     whole, parts = new_shop(), new_shop(batch_mb=1)
     for tiny in (whole, parts):
-        for name, n in {"a": 0, "b": 3, "c": 6}.items():
-            padding = "x" * 700_000
-            tiny.land(
-                f"events/{name}.jsonl", lines("{", *(event(n + i) for i in range(4)), padding)
-            )
+        for age, name in enumerate("abc"):  # a, which is read first by name, arrives last
+            rows = [event(age * 3 + n, v=name) for n in range(4)]
+            at = LANDED_AT - timedelta(hours=age)
+            tiny.land(f"events/{name}.jsonl", lines("{", *rows, "x" * 700_000), at=at)
         tiny.ingest()
     assert parts.tables() == whole.tables()
 
@@ -111,15 +110,20 @@ def kill(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
 
+def ingest_killed(tiny: TinyShop, monkeypatch: pytest.MonkeyPatch, at: str, kill: Any) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(load, at, kill)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.ingest()
+
+
 @pytest.mark.parametrize("at", ["_write_clean", "_find_misfits", "_accounting"])
 def test_a_batch_killed_half_way_is_made_whole(
     new_shop: NewShop, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     whole, killed = (mixed_bag(new_shop(sources=with_goods())) for _ in range(2))
     whole.ingest()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(load, at, kill)
-        killed.ingest()
+    ingest_killed(killed, monkeypatch, at, kill)
     killed.ingest()
     assert killed.tables() == whole.tables()
 
@@ -134,13 +138,12 @@ def test_a_kill_before_the_accounting_is_written_leaves_no_row_twice(
         land_a_day(tiny, 6, event(2, i="oil"), event(3, t=NOON + DAY), "}")
     whole.ingest()
     replace = load.replace_rows_of_files
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        only_quarantine = lambda s, name, *rest: (  # noqa: E731
-            kill() if name == "ops.files" else replace(s, name, *rest)
-        )
-        patch.setattr(load, "replace_rows_of_files", only_quarantine)
-        killed.ingest()
-    assert len(killed.events()) == 4
+
+    def kill_at_accounting(s: Any, name: str, *rest: Any) -> Any:
+        return kill() if name == "ops.files" else replace(s, name, *rest)
+
+    ingest_killed(killed, monkeypatch, "replace_rows_of_files", kill_at_accounting)
+    assert (len(killed.events()), len(killed.misfits()), len(killed.counts())) == (4, 2, 1)
     killed.ingest()
     assert killed.tables() == whole.tables()
 

@@ -38,7 +38,9 @@ NIGHT = date(2009, 12, 14)
             {
                 "ml-32m/ratings.csv": b"userId,movieId,rating,timestamp\r\n"
                 b"7,1029,4.0,1260759179\r\n1,31,2.5,1260759144\r\n",
-                "ml-32m/movies.csv": 'movieId,title,genres\r\n31,"Café, ""A"" (1995)",Drama\r\n'.encode(),
+                "ml-32m/movies.csv": (
+                    'movieId,title,genres\r\n31,"Café, ""A"" (1995)",Drama\r\n'.encode()
+                ),
             },
             [("31", 'Café, "A" (1995)', "Drama")],
         ),

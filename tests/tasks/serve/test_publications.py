@@ -8,7 +8,7 @@ from tasks.errors import StorageError
 from tasks.lake.connection import connect
 from tasks.lake.tables import Lake, arrow_schema
 from tasks.lake.warehouse import current_path
-from tasks.serve.publications import Publication, note, reconcile, served
+from tasks.serve.publications import Publication, note, note_once, reconcile, served
 from tasks.settings import Compute
 
 MONDAY = date(2026, 1, 5)
@@ -117,3 +117,13 @@ def test_a_release_that_is_gone_is_an_error_and_changes_nothing(tmp_path: Path) 
     with pytest.raises(StorageError, match="ghost"):
         reconcile(lake, COMPUTE)
     assert shown(lake) == [("r0", "i1")]
+
+
+def test_a_release_is_decided_once(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first = decision("r0", "hold")
+    assert note_once(lake, first) == first
+    assert note_once(lake, decision("r0", "publish", 1)) == first
+    assert note_once(lake, decision("r1", "publish", 2)).action == "publish"
+    rows = lake.rows(lake.pin("serve.publications"), {"ds": MONDAY})
+    assert sorted(rows.column("release_id").to_pylist()) == ["r0", "r1"]
