@@ -43,14 +43,16 @@ def rebuild(lake: Lake, window: Mapping[str, Value]) -> Path:
     while True:
         pins = {name: lake.pin(name) for name in stored()}
         beside = target.with_name(f".{target.name}.{os.getpid()}")
-        write_views(beside, {**_views(lake, pins, window), "main.freshness": _state(pins, window)})
+        write_views(
+            beside, {**_views(lake, pins, window), "main.freshness": _state(lake, pins, window)}
+        )
         beside.replace(target)
         if all(lake.pin(name).version == pinned.version for name, pinned in pins.items()):
             return target
 
 
 def is_fresh(lake: Lake, window: Mapping[str, Value]) -> bool:
-    """Whether the file of views shows the newest version of every table, as of `window`."""
+    """Whether the views show the newest version of every table, in this folder, as of `window`."""
     path = warehouse_path(lake)
     if not path.exists():
         return False
@@ -60,16 +62,17 @@ def is_fresh(lake: Lake, window: Mapping[str, Value]) -> bool:
             seen = con.sql("SELECT state FROM main.freshness").fetchall()
     except duckdb.Error:
         return False
-    return seen == [(_state_hash(pins, window),)]
+    return seen == [(_state_hash(lake, pins, window),)]
 
 
-def _state(pins: dict[str, Pinned], window: Mapping[str, Value]) -> str:
-    return f"SELECT {literal(_state_hash(pins, window))} AS state"
+def _state(lake: Lake, pins: dict[str, Pinned], window: Mapping[str, Value]) -> str:
+    return f"SELECT {literal(_state_hash(lake, pins, window))} AS state"
 
 
-def _state_hash(pins: dict[str, Pinned], window: Mapping[str, Value]) -> str:
+def _state_hash(lake: Lake, pins: dict[str, Pinned], window: Mapping[str, Value]) -> str:
+    # The folder too: the views hold whole paths, and a lake may be moved.
     shown = [f"{name}={literal(value)}" for name, value in sorted(window.items())]
-    return fingerprint([*map(str, pins.values()), *shown])
+    return fingerprint([str(lake.root.absolute()), *map(str, pins.values()), *shown])
 
 
 def _views(lake: Lake, pins: dict[str, Pinned], window: Mapping[str, Value]) -> dict[str, str]:

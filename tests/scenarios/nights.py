@@ -79,7 +79,6 @@ class Place:
         shutil.copy(self.settings, other.settings)
         if self.lake.exists():
             shutil.copytree(self.lake, other.lake)
-            warehouse_path(Lake(other.lake)).unlink(missing_ok=True)
         return other
 
 

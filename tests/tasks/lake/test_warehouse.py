@@ -74,3 +74,9 @@ def test_it_cannot_be_written_through(tmp_path: Path) -> None:
         pytest.raises(duckdb.InvalidInputException),
     ):
         con.execute("CREATE TABLE x (y INTEGER)")
+
+
+def test_a_lake_that_was_moved_is_not_fresh(tmp_path: Path) -> None:
+    rebuild(Lake(tmp_path / "here"), no_window())
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert not is_fresh(Lake(tmp_path / "there"), no_window())
