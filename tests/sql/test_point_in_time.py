@@ -175,7 +175,7 @@ def test_every_dated_select_reads_what_is_drawn(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DATED)
-@examples(12)
+@examples(9)
 @given(data=st.data())
 def test_what_is_dated_after_the_night_changes_nothing(name: str, data: st.DataObject) -> None:
     past, future = data.draw(worlds(name))
@@ -183,7 +183,7 @@ def test_what_is_dated_after_the_night_changes_nothing(name: str, data: st.DataO
 
 
 @pytest.mark.parametrize("name", DATED)
-@examples(5)
+@examples(4)
 @given(data=st.data())
 def test_a_second_run_gives_the_same_rows_in_order(name: str, data: st.DataObject) -> None:
     past, _ = data.draw(worlds(name))
