@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.errors import NightrankError
+import duckdb
+
+from tasks.errors import NightrankError, StorageError
 from tasks.report.terminal import Terminal
 from tasks.settings import parse_day
 
@@ -35,7 +37,11 @@ def entry() -> None:
         os._exit(code)
 
     atexit.register(leave)
-    code = main()
+    try:
+        code = main()
+    except SystemExit as left:  # of argparse: 0 for --help, 2 for usage
+        code = left.code if isinstance(left.code, int) else 1
+        raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,10 +53,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NightrankError as error:
         terminal.error(error)
         return error.exit_code
+    except (duckdb.Error, OSError, OverflowError) as error:
+        terminal.error(unforeseen(error))
+        return 1
     except KeyboardInterrupt:
         terminal.say("stopped; every command is safe to run again")
         return 130
     return code
+
+
+def unforeseen(error: Exception) -> NightrankError:
+    """An error that no stage told in its own words."""
+    return StorageError(
+        f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
+        where="outside every stage",
+        unchanged="what was served stays served",
+        fix="check the folders that --landing and --lake name, and compute.memory_limit",
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from tasks.errors import QualityError
 from tasks.lake.literals import Value, literal
 from tasks.lake.session import write_views
 from tasks.lake.tables import Lake, Pinned, scan
-from tasks.records import CheckResult
+from tasks.records import CheckResult, LandedFile
 from tasks.shop import Shop
 from tasks.validate import validate
 
@@ -53,9 +53,14 @@ _IMPRESSIONS = ("clean.impressions", "features.impression_propensities")
 
 
 def check(
-    shop: Shop, ds: date, group: str, run_id: str, release: str | None = None
+    shop: Shop,
+    ds: date,
+    group: str,
+    run_id: str,
+    release: str | None = None,
+    files: Sequence[LandedFile] = (),
 ) -> list[CheckResult]:
-    """Run the suites of a group; every verdict is kept.
+    """Run the suites of a group; every verdict is kept. `files` are those that the night found.
 
     Raises QualityError when a critical check fails.
     """
@@ -64,12 +69,18 @@ def check(
     ]
     with tempfile.TemporaryDirectory(prefix="nightrank-checks-") as folder:
         database = Path(folder) / "checked.duckdb"
-        write_views(database, _views(shop, ds, release))
+        views = _views(shop, ds, release) | _views_of_files(shop, ds, run_id, files)
+        write_views(database, views)
         limit = shop.settings.compute.memory_limit
         results = validate(database, tables, memory_limit=limit)
     _keep(shop.lake, ds, run_id, results)
-    _stop(results, ds)
+    _stop(results, ds, _refused(shop.lake, ds))
     return results
+
+
+def _refused(lake: Lake, ds: date) -> list[str]:
+    rows = lake.rows(lake.pin("ops.files"), {"ds": ds}).to_pylist()
+    return [f"{row['path']}: {row['reason']}" for row in rows if row["state"] == "refused"]
 
 
 def _views(shop: Shop, ds: date, release: str | None) -> dict[str, str]:
@@ -77,23 +88,47 @@ def _views(shop: Shop, ds: date, release: str | None) -> dict[str, str]:
     views = {"night.facts": _facts(shop, ds)}
     for name in stored():
         pinned = shop.lake.pin(name)
-        views[name] = scan(pinned.table, _nights_files(pinned, ds, release))
+        views[name] = scan(pinned.table, _nights_files(shop, pinned, ds, release))
         files = pinned.files(lambda found: found.get("ds", "") <= str(ds))
         views[f"upto.{name.replace('.', '_')}"] = scan(pinned.table, files)
     return views
 
 
-def _nights_files(pinned: Pinned, ds: date, release: str | None) -> list[str]:
+def _nights_files(shop: Shop, pinned: Pinned, ds: date, release: str | None) -> list[str]:
     table = pinned.table
     wanted = {"ds": str(ds)}
-    if table.name in _CATALOGUES:
-        # A shop need not deliver these every day: the night's are the newest there are.
+    if table.name in _CATALOGUES and not _is_due_daily(shop, table.short_name):
         days = sorted(pinned.days())
         newest = max((day for day in days if day <= ds), default=days[0] if days else ds)
         wanted = {"ds": str(newest)}
     if release is not None and "release_id" in table.partition_by:
         wanted["release_id"] = release
     return pinned.files(lambda found: all(found.get(k, v) == v for k, v in wanted.items()))
+
+
+def _is_due_daily(shop: Shop, dataset: str) -> bool:
+    """Whether the shop must deliver a snapshot of every date; else the newest one counts."""
+    source = shop.mapping.sources().get(dataset)
+    return source is not None and source.arrived.path is not None and not source.optional
+
+
+def _views_of_files(
+    shop: Shop, ds: date, run_id: str, files: Sequence[LandedFile]
+) -> dict[str, str]:
+    """The night's files: those of its date or of none, and what this run read; the newest each."""
+    paths = [file.path for file in files if file.delivered in (None, ds)]
+    landed, quarantine = (shop.lake.pin(name) for name in ("ops.files", "ops.quarantine"))
+    nights = (
+        f"SELECT * FROM ({scan(landed.table, landed.files())}) "
+        f"WHERE list_contains({literal(paths)}::VARCHAR[], path) OR run_id = {literal(run_id)} "
+        "QUALIFY row_number() OVER "
+        "(PARTITION BY dataset, path ORDER BY ingested_at DESC, file_id) = 1"
+    )
+    misfits = (
+        f"SELECT misfits.* FROM ({scan(quarantine.table, quarantine.files())}) AS misfits "
+        f"SEMI JOIN ({nights}) AS nights USING (file_id)"
+    )
+    return {"ops.files": nights, "ops.quarantine": misfits}
 
 
 def _facts(shop: Shop, ds: date) -> str:
@@ -117,7 +152,7 @@ def _keep(lake: Lake, ds: date, run_id: str, results: Sequence[CheckResult]) -> 
     lake.append("ops.checks", {"ds": ds}, rows)
 
 
-def _stop(results: Sequence[CheckResult], ds: date) -> None:
+def _stop(results: Sequence[CheckResult], ds: date, refused: Sequence[str]) -> None:
     failed = [result for result in results if result.stops_the_night]
     if not failed:
         return
@@ -126,7 +161,7 @@ def _stop(results: Sequence[CheckResult], ds: date) -> None:
     raise QualityError(
         f"a critical check failed: {first.table_name}: {first.what}; "
         f"{first.observed or 'it does not hold'}{more}",
-        where=f"{first.table_name}, ds = {ds}",
+        where="; ".join(refused) if "refused" in first.what else f"{first.table_name}, ds = {ds}",
         unchanged="nothing is published; what was served stays served",
         fix=f"nightrank report --ds {ds} shows every check; mend the data, run it again",
     )

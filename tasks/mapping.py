@@ -62,6 +62,15 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
+def _zone_exists(zone: str | None) -> str | None:
+    try:
+        if zone is not None:
+            ZoneInfo(zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"no such time zone: {zone!r}") from error
+    return zone
+
+
 class Time(Frozen):
     """Which column is the time of occurrence, in which unit and zone."""
 
@@ -70,14 +79,7 @@ class Time(Frozen):
     zone: str = "UTC"
     format: str | None = Field(default=None, description="strptime format, if not ISO 8601")
 
-    @field_validator("zone")
-    @classmethod
-    def _zone_exists(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"no such time zone: {zone!r}") from error
-        return zone
+    _zone = field_validator("zone")(_zone_exists)
 
     @model_validator(mode="after")
     def _format_needs_text(self) -> "Time":
@@ -93,7 +95,10 @@ class Arrived(Frozen):
     """
 
     path: str | None = Field(default=None, description="regular expression, one group: YYYY-MM-DD")
+    zone: str | None = Field(default=None, description="zone of that date; default: time.zone")
     column: Time | None = None
+
+    _zone = field_validator("zone")(_zone_exists)
 
     @model_validator(mode="after")
     def _one_source(self) -> "Arrived":
@@ -132,6 +137,16 @@ class Source(Frozen):
     header: bool = True
     names: tuple[str, ...] = ()
     encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
+
+    @field_validator("files")
+    @classmethod
+    def _glob_is_below_landing(cls, files: str) -> str:
+        parts = Path(files).parts
+        if Path(files).is_absolute() or ".." in parts:
+            raise ValueError("must be relative to the landing folder, and stay below it")
+        if any("**" in part and part != "**" for part in parts):
+            raise ValueError("** must stand alone between slashes")
+        return files
 
     @model_validator(mode="after")
     def _format_is_described(self) -> "Source":
@@ -201,9 +216,9 @@ class Meaning(Frozen):
     positives: dict[Name, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     seen: tuple[Name, ...] = ("purchase",)
     repurchase: bool = False
-    active_days: Annotated[int, Field(ge=1)] = 28
-    history_days: Annotated[int, Field(ge=1)] = 180
-    holdout_days: Annotated[int, Field(ge=1)] = 2
+    active_days: Annotated[int, Field(ge=1, le=36_500)] = 28
+    history_days: Annotated[int, Field(ge=1, le=36_500)] = 180
+    holdout_days: Annotated[int, Field(ge=1, le=36_500)] = 2
 
     @model_validator(mode="after")
     def _windows_nest(self) -> "Meaning":
@@ -227,6 +242,8 @@ class Mapping(Frozen):
         for dataset, source in self.sources().items():
             source.check_fields(dataset)
         named = {*self.behaviours.positives, *self.behaviours.seen}
+        if "impression" in self.events.behaviour.names:
+            raise ValueError("an event cannot be an impression: map [impressions] instead")
         strangers = sorted(named - self.events.behaviour.names)
         if strangers:
             raise ValueError(

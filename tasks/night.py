@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
-from tasks.errors import HeldError, NightrankError, UsageError
+from models.registry import load
+from tasks.errors import HeldError, NightrankError, SettingsError, UsageError
 from tasks.ingest.deliveries import new_deliveries
 from tasks.ingest.landing import Arrival, arrival
 from tasks.lake.connection import connect
@@ -15,7 +16,7 @@ from tasks.lake.session import session
 from tasks.lake.warehouse import is_fresh, no_window, rebuild, reports_path, warehouse_path
 from tasks.report.page import write_night
 from tasks.serve.publications import reconcile
-from tasks.serve.release import Decision, decided, release_id
+from tasks.serve.release import Decision, decided, release_id, was_replaced
 from tasks.shop import Shop, parameters
 from tasks.train.night import TrainedModel
 
@@ -35,6 +36,7 @@ class Night:
     release: str | None = None
     trained: tuple[TrainedModel, ...] = ()
     untrained: tuple[tuple[str, str], ...] = ()  # model, reason
+    model: str | None = None  # whose lists the release holds
     decision: Decision | None = None
     is_old: bool = False
 
@@ -65,10 +67,25 @@ def begin(shop: Shop, ds: date | None) -> Night:
     Raises SourceError where files are missing.
     """
     started_at = datetime.now(UTC)
+    _check_configs(shop)
     reconcile(shop.lake, shop.settings.compute)
     found = arrival(shop.landing, shop.mapping, ds)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     return _as_decided(Night(shop, run_id, started_at, found, found.ds))
+
+
+def _check_configs(shop: Shop) -> None:
+    """Refuse a wrong model config before the night, not in the middle of it."""
+    for name, config in shop.settings.train.configs.items():
+        try:
+            load(name).config_type.from_dict(config)
+        except ValueError as error:
+            raise SettingsError(
+                f"the config of {name} is wrong: {error}",
+                where=f"train.configs.{name}",
+                unchanged="nothing was read or written",
+                fix=f"models/{name}.py lists the fields of the config",
+            ) from error
 
 
 def _as_decided(night: Night) -> Night:
@@ -81,7 +98,7 @@ def _as_decided(night: Night) -> Night:
         return night
     release = release_id(shop, ds)
     before = decided(shop, release)
-    if before is None:
+    if before is None or was_replaced(shop, before):
         return night
     decision = Decision(before.action, before.reason)
     return replace(night, ds=ds, release=release, decision=decision, is_old=True)

@@ -55,7 +55,7 @@ class Train(Frozen):
     """Which models a night trains, and how each is configured."""
 
     models: tuple[str, ...] = ("popularity", "bpr")
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     configs: dict[str, dict[str, Any]] = {}
 

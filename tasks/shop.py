@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import sql
+from models.registry import MODELS
 from tasks.errors import SettingsError
 from tasks.lake.literals import Value
 from tasks.lake.session import Session
@@ -13,7 +14,17 @@ from tasks.lake.tables import Lake, fingerprint
 from tasks.mapping import Mapping, load_mapping
 from tasks.settings import Settings, load_settings
 
-_CODE = ("models", "tasks/ingest", "tasks/estimate", "tasks/train", "tasks/serve")
+_CODE = (
+    "models",
+    "tasks/ingest",
+    "tasks/estimate",
+    "tasks/train",
+    "tasks/serve",
+    "tasks/lake",
+    "tasks/shop.py",
+    "tasks/transform.py",
+)
+_UNFIT = set("[]*?%=\\")  # for the readers and writers of tables, these mean more than a letter
 Parameters = dict[str, Value]
 
 
@@ -53,6 +64,14 @@ def open_shop(
         update={k: v for k, v in {"landing": landing, "lake": lake}.items() if v is not None}
     )
     read = read.model_copy(update={"paths": paths, "mapping": mapping or read.mapping})
+    unfit = sorted(_UNFIT & set(str(read.paths.lake.absolute())))
+    if unfit:
+        raise SettingsError(
+            f"the path of a lake may not hold {' '.join(unfit)}",
+            where=f"paths.lake = {str(read.paths.lake)!r}",
+            unchanged="nothing was read or written",
+            fix="name another folder with --lake",
+        )
     if not read.paths.landing.is_dir():
         raise SettingsError(
             f"there is no landing folder {str(read.paths.landing)!r}",
@@ -60,12 +79,27 @@ def open_shop(
             unchanged="nothing was read or written",
             fix="nightrank sample makes one with a sample shop; or name yours with --landing",
         )
+    _check_models(read)
     return Shop(read, load_mapping(read.mapping))
+
+
+def _check_models(settings: Settings) -> None:
+    strangers = sorted(set(settings.train.models) - set(MODELS))
+    if strangers:
+        raise SettingsError(
+            f"no model named {', '.join(strangers)}",
+            where="train.models",
+            unchanged="nothing was read or written",
+            fix=f"the models are {', '.join(sorted(MODELS))}",
+        )
 
 
 def _code_hash() -> str:
     root = Path(__file__).parents[1]
-    files = [*sql.ROOT.rglob("*.sql"), *(p for part in _CODE for p in (root / part).rglob("*.py"))]
+    files = [*sql.ROOT.rglob("*.sql")]
+    for part in _CODE:
+        path = root / part
+        files += [path] if path.is_file() else path.rglob("*.py")
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
@@ -78,7 +112,7 @@ def parameters(shop: Shop, ds: date) -> Parameters:
     return {
         "ds": ds,
         "since": ds - timedelta(days=meaning.history_days - 1),
-        "cut": _cut(shop, ds),
+        "cut": ds - timedelta(days=meaning.holdout_days),
         "active_since": ds - timedelta(days=meaning.active_days - 1),
         "catalogue_ds": _catalogue_ds(shop, ds),
         "window": timedelta(days=meaning.history_days - 1),
@@ -94,17 +128,20 @@ def parameters(shop: Shop, ds: date) -> Parameters:
     }
 
 
-def _cut(shop: Shop, ds: date) -> date:
-    """The last day to train on; `ds` itself, and so no holdout, where nothing is older."""
-    cut = ds - timedelta(days=shop.mapping.behaviours.holdout_days)
-    first = min(shop.lake.pin("clean.events").days(), default=ds)
-    return cut if first <= cut else ds
-
-
 def _catalogue_ds(shop: Shop, ds: date) -> date:
     """The newest catalogue up to `ds`; the first there is where all are later."""
     days = sorted(shop.lake.pin("clean.items").days())
     return max((day for day in days if day <= ds), default=days[0] if days else ds)
+
+
+def with_cut(s: Session, params: Parameters) -> Parameters:
+    """The same, with the cut at `ds`, and so no holdout, where nothing older can be learnt from."""
+    n_older = s.value(
+        "SELECT count(*) FROM features.behaviours_daily INNER JOIN settings.positives "
+        "USING (behaviour) WHERE ds BETWEEN $since AND $cut",
+        params,
+    )
+    return params if n_older else {**params, "cut": params["ds"]}
 
 
 def name_positives(s: Session, shop: Shop) -> None:

@@ -20,13 +20,14 @@ from tasks import checks
 from tasks import night as nights
 from tasks.errors import ConflictError, NightrankError, StorageError, TrainingError
 from tasks.ingest.night import ingest as ingest_files
+from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
 from tasks.measure import Cost, measured
 from tasks.night import Night, Outcome
 from tasks.progress import watcher
 from tasks.records import TableVersion
 from tasks.serve import release as releases
-from tasks.shop import Shop, name_positives, parameters
+from tasks.shop import Shop, name_positives, parameters, with_cut
 from tasks.train import night as training
 from tasks.transform import build_increments, build_snapshot
 
@@ -81,7 +82,7 @@ def _noted(work: Work[P], night: Night, /, *args: P.args, **kwargs: P.kwargs) ->
     label, started_at = _label(work.__name__, args), datetime.now(UTC)
     watcher().began(label)
     try:
-        with measured() as cost:
+        with measured() as cost, as_storage_errors(label):
             after, written = work(night, *args, **kwargs)
     except BaseException as error:
         watcher().ended(label, False, str(error).splitlines()[0] if str(error) else "")
@@ -143,7 +144,7 @@ def ingest(night: Night) -> Worked:
 @stage()
 def check(night: Night, group: str) -> Worked:
     """Run the suites of a group of tables; a critical one that fails stops the night."""
-    checks.check(night.shop, night.day, group, night.run_id, night.release)
+    checks.check(night.shop, night.day, group, night.run_id, night.release, night.arrival.files)
     return night, []
 
 
@@ -158,6 +159,8 @@ def build_features(night: Night) -> Worked:
     with session(shop.lake, shop.settings.compute) as s:
         name_positives(s, shop)
         written = [build_increments(s, name, params) for name in daily]
+        s.read("features.behaviours_daily", upto=night.day, newest=True)
+        params = with_cut(s, params)
         written += [build_snapshot(s, name, params) for name in nightly]
     return night, written + releases.build_rules(shop, night.day)
 
@@ -189,15 +192,17 @@ def make_release(night: Night) -> Worked:
     """Apply the rules, last and in one place: the lists and the shortfalls."""
     assert night.release is not None
     model = releases.choose_model(night.shop, night.trained, night.untrained)
-    return night, releases.build_release(night.shop, night.day, night.release, model)
+    written = releases.build_release(night.shop, night.day, night.release, model)
+    return replace(night, model=model), written
 
 
 @stage()
 def publish(night: Night) -> Worked:
     """Decide whether the release is served, note it, and serve it."""
     assert night.release is not None
+    assert night.model is not None
     decision = releases.publish(
-        night.shop, night.day, night.release, night.run_id, untrained=night.untrained
+        night.shop, night.day, night.release, night.model, night.run_id, untrained=night.untrained
     )
     return replace(night, decision=decision), []
 

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 import sql
-from tasks.ingest.deliveries import Delivery
+from tasks.ingest.deliveries import SNAPSHOTS, Delivery
 from tasks.ingest.lines import header, lines_of, refuse_big_endian
 from tasks.ingest.parse import landed_columns, landed_sql, raw_columns
 from tasks.lake.literals import literal
@@ -41,7 +41,7 @@ def load_batch(
     fresh = [delivery for delivery in batch if delivery.repeats is None]
     _name_deliveries(s, landing, fresh, night)
     refused = _read(s, landing, dataset, source, fresh)
-    written = [_write_clean(s, dataset)]
+    written = [_write_clean(s, dataset, fresh)]
     read = [delivery for delivery in fresh if delivery.file_id not in refused]
     misfits = _find_misfits(s, landing, dataset, source, read)
     written.append(replace_rows_of_files(s, "ops.quarantine", batch, misfits))
@@ -161,17 +161,15 @@ def _why(error: Exception, landing: Path) -> str:
     return text[:300] or type(error).__name__
 
 
-def _write_clean(s: Session, dataset: str) -> TableVersion:
+def _write_clean(s: Session, dataset: str, fresh: Sequence[Delivery]) -> TableVersion:
     """Replace the dates that the batch touches; a conflict reads the table again."""
     name = f"clean.{dataset}"
-    day = "CAST(occurred_at AS DATE)" if dataset in ("events", "impressions") else "snapshot_ds"
-    join = "" if day.startswith("CAST") else " INNER JOIN delivery USING (file_id)"
-    touched = [
-        row[0]
-        for row in s.rows(
-            f"SELECT DISTINCT {day} FROM landed{join} WHERE misfit IS NULL ORDER BY 1"
-        )
-    ]
+    day = "snapshot_ds" if dataset in SNAPSHOTS else "CAST(occurred_at AS DATE)"
+    join = " INNER JOIN delivery USING (file_id)" if dataset in SNAPSHOTS else ""
+    days = {
+        row[0] for row in s.rows(f"SELECT DISTINCT {day} FROM landed{join} WHERE misfit IS NULL")
+    }
+    touched = sorted(days | _days_before(s, name, fresh))
     if not touched:
         pinned = s.lake.pin(name)
         return TableVersion(name, pinned.version, 0, 0)
@@ -181,6 +179,18 @@ def _write_clean(s: Session, dataset: str) -> TableVersion:
         return s.stream(sql.read_table(name))
 
     return s.lake.rewrite(name, {"ds": touched}, merged)
+
+
+def _days_before(s: Session, name: str, fresh: Sequence[Delivery]) -> set[date]:
+    """The dates that hold rows of these files from an earlier reading, with another mapping."""
+    s.read("ops.files", newest=True)
+    spans = s.rows(
+        "SELECT first_ds, last_ds FROM ops.files "
+        "WHERE first_ds IS NOT NULL AND list_contains($file_ids, file_id)",
+        {"file_ids": [delivery.file_id for delivery in fresh]},
+    )
+    held = s.lake.pin(name).days() if spans else {}
+    return {day for day in held for first, last in spans if first <= day <= last}
 
 
 def _find_misfits(
@@ -280,6 +290,7 @@ def _accounting(
                 "first_ds": first_ds,
                 "last_ds": last_ds,
                 "ingested_at": now,
+                "mapping_hash": delivery.mapping_hash,
                 "run_id": run_id,
                 "ds": delivery.ds,
             }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sql
 from tasks.errors import SourceError
-from tasks.ingest.deliveries import Delivery, new_deliveries
+from tasks.ingest.deliveries import OCCURRENCES, SNAPSHOTS, Delivery, new_deliveries
 from tasks.ingest.landing import Arrival
 from tasks.ingest.load import load_batch
 from tasks.lake.session import session
@@ -14,9 +14,6 @@ from tasks.lake.tables import Lake
 from tasks.records import TableVersion
 from tasks.shop import Parameters, Shop
 from tasks.transform import build_snapshot
-
-OCCURRENCES = ("events", "impressions")
-SNAPSHOTS = ("items", "users")
 
 
 def ingest(shop: Shop, arrival: Arrival, run_id: str) -> tuple[date, list[TableVersion]]:
@@ -46,11 +43,13 @@ def _batches(
     """The deliveries of each dataset in order of delivery, in batches of some bytes."""
     for dataset in datasets:
         batch: list[Delivery] = []
-        for delivery in (d for d in found if d.file.dataset == dataset):
+        n_bytes = 0
+        for delivery in (d for d in found if d.dataset == dataset):
             batch.append(delivery)
-            if sum(d.file.n_bytes for d in batch) >= batch_mb * 2**20:
+            n_bytes += delivery.file.n_bytes
+            if n_bytes >= batch_mb * 2**20:
                 yield dataset, batch
-                batch = []
+                batch, n_bytes = [], 0
         if batch:
             yield dataset, batch
 
@@ -73,7 +72,25 @@ def _derive(shop: Shop, arrival: Arrival, ds: date) -> list[TableVersion]:
     written = []
     for dataset in SNAPSHOTS:
         if dataset not in landed:
+            _refuse_vanished(shop, dataset)
             with session(shop.lake, shop.settings.compute) as s:
                 select = sql.read(f"1_clean/{dataset}_derived")
                 written.append(build_snapshot(s, f"clean.{dataset}", params, select=select))
     return written
+
+
+def _refuse_vanished(shop: Shop, dataset: str) -> None:
+    """An optional source that once delivered and is gone would make all of its items return."""
+    with session(shop.lake, shop.settings.compute) as s:
+        s.read("ops.files")
+        n_files = s.value(
+            "SELECT count(*) FROM ops.files WHERE dataset = $dataset AND state = 'ingested'",
+            {"dataset": dataset},
+        )
+    if n_files:
+        raise SourceError(
+            f"the source {dataset} has vanished: {n_files} file(s) were ingested, none is left",
+            where=str(shop.landing),
+            unchanged="nothing is published; what was served stays served",
+            fix="deliver its newest file again",
+        )

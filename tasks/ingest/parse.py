@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from tasks.lake.literals import identifier, literal
 from tasks.mapping import FIELDS, REQUIRED, Behaviour, Events, Impressions, Source, Time
 
-FUTURE_TOLERANCE = "INTERVAL 1 HOUR"
+# A date in a path has no zone: a file "of the day" may reach as far as clocks differ on earth.
+FUTURE_TOLERANCE = {"path": "INTERVAL 14 HOUR", "clock": "INTERVAL 1 HOUR"}
 _MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0}
 _END_OF_TIME_US = 253_402_300_799_000_000  # 9999-12-31, where dates end in most tools
 _FIRST_DATE, _LAST_DATE = "DATE '0001-01-01'", "DATE '9999-12-31'"
@@ -210,6 +211,7 @@ def _time_field(source: Source, time: Time) -> Field:
     text = f"nullif({_text(source, time.column)}, '')"
     value = time_sql(text, time)
     arrived = _arrived(source)
+    tolerance = FUTURE_TOLERANCE["path" if source.arrived.path is not None else "clock"]
     return Field(
         "occurred_at",
         value,
@@ -219,7 +221,7 @@ def _time_field(source: Source, time: Time) -> Field:
             (f"out of range: {time.column} is before 1970", f"epoch({value}) < 0"),
             (
                 f"in the future: {time.column} is after the arrival",
-                f"{value} > {arrived} + {FUTURE_TOLERANCE}",
+                f"{value} > {arrived} + {tolerance}",
             ),
         ),
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import duckdb
 
+from tasks.errors import StorageError
+
 
 @contextmanager
 def connect(
@@ -20,3 +22,17 @@ def connect(
         yield con
     finally:
         con.close()
+
+
+@contextmanager
+def as_storage_errors(where: str) -> Iterator[None]:
+    """Tell what DuckDB could not do as an error of ours."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise StorageError(
+            f"DuckDB: {' '.join(str(error).split())[:500]}",
+            where=where,
+            unchanged="no release was made; what was served stays served",
+            fix="if memory ran out, raise compute.memory_limit; if a file is missing, restore it",
+        ) from error

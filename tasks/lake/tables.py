@@ -43,6 +43,7 @@ class Pinned:
     """One version of one table: what is read, and what a write must still find."""
 
     table: Table
+    folder: Path
     delta: DeltaTable = field(compare=False)
 
     @property
@@ -55,20 +56,28 @@ class Pinned:
 
     def files(self, keep: Callable[[dict[str, str]], bool] | None = None) -> list[str]:
         """Paths of the Parquet files, those of the partitions that `keep` takes."""
-        found = sorted(self.delta.file_uris())
-        return [uri for uri in found if keep is None or keep(partition_of(uri))]
+        # The log writes them relative to the folder, and escaped as a URL is.
+        actions = pa.table(self.delta.get_add_actions(flatten=True))
+        found = sorted(unquote(path) for path in actions.column("path").to_pylist())
+        return [
+            str(self.folder / path) for path in found if keep is None or keep(partition_of(path))
+        ]
+
+    def partition(self, path: str) -> dict[str, str]:
+        """The partition values of one of its files."""
+        return partition_of(Path(path).relative_to(self.folder).as_posix())
 
     def days(self) -> dict[date, list[str]]:
         """The files of each `ds` partition."""
         by_day: dict[date, list[str]] = {}
-        for uri in self.files():
-            by_day.setdefault(date.fromisoformat(partition_of(uri)["ds"]), []).append(uri)
+        for path in self.files():
+            by_day.setdefault(date.fromisoformat(self.partition(path)["ds"]), []).append(path)
         return by_day
 
 
-def partition_of(uri: str) -> dict[str, str]:
-    """The partition values that a file's path states."""
-    parts = (part.split("=", 1) for part in uri.split("/") if "=" in part)
+def partition_of(path: str) -> dict[str, str]:
+    """The partition values that a file's path below its table states."""
+    parts = (part.split("=", 1) for part in path.split("/") if "=" in part)
     return {name: unquote(value) for name, value in parts}
 
 
@@ -100,9 +109,9 @@ class Lake:
         """The newest version of a table; an absent table is made, empty."""
         table = catalogue()[name]
         try:
-            return Pinned(table, DeltaTable(str(self.path(name))))
+            return Pinned(table, self.path(name), DeltaTable(str(self.path(name))))
         except TableNotFoundError:
-            return Pinned(table, self._create(table))
+            return Pinned(table, self.path(name), self._create(table))
         except (DeltaError, OSError) as error:
             raise self._unreadable(name, error) from error
 

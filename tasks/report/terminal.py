@@ -36,6 +36,12 @@ SELECT
     peak_mb
 FROM ops.stages WHERE run_id = '{}' ORDER BY started_at, stage
 """
+_WARNINGS = """
+SELECT severity, table_name, what, observed
+FROM ops.checks
+WHERE run_id = '{}' AND NOT is_passed AND severity <> 'info'
+ORDER BY severity, table_name, check_id
+"""
 
 
 class Terminal:
@@ -85,6 +91,9 @@ class Terminal:
         if not outcome.is_old:
             with ask(warehouse.parent, _STAGES.format(outcome.run_id)) as stages:
                 self.rows(stages, title=f"night of {outcome.ds}")
+            with ask(warehouse.parent, _WARNINGS.format(outcome.run_id)) as failed:
+                for severity, table, what, observed in failed.fetchall():
+                    self.say(f"{severity}: {table}: {what}; {observed}")
         word = "nothing to do: already " if outcome.is_old else ""
         self.say(f"{outcome.ds}: {word}{outcome.ending}. {outcome.reason}")
         for waiting in outcome.waiting:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
 from tasks.errors import StorageError
@@ -53,8 +54,8 @@ def note(lake: Lake, decision: Publication) -> None:
     lake.append("serve.publications", {"ds": decision.ds}, [vars(decision)])
 
 
-def note_once(lake: Lake, decision: Publication) -> Publication:
-    """Add the first decision about a release; returns it, or the one that was there already.
+def note_once(lake: Lake, before: Publication | None, decision: Publication) -> Publication:
+    """Add a decision about a release after `before`, its last; returns what stands then.
 
     Two runs of one night at once decide about the same release: the second keeps to the first.
     """
@@ -64,8 +65,9 @@ def note_once(lake: Lake, decision: Publication) -> Publication:
         nonlocal stands
         old = lake.rows(pinned, {"ds": decision.ds})
         same = [row for row in old.to_pylist() if row["release_id"] == decision.release_id]
-        if same:
-            stands = Publication(**same[-1])
+        last = max(same, key=lambda row: row["decided_at"], default=None)
+        if last is not None and (before is None or last["decided_at"] != before.decided_at):
+            stands = Publication(**last)
             return old
         new = pa.Table.from_pylist([vars(decision)], schema=old.schema)
         return pa.concat_tables([old, new])
@@ -88,9 +90,12 @@ def _shown(lake: Lake) -> str | None:
     path = current_path(lake)
     if not path.exists():
         return None
-    with connect() as con:
-        query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(path))})"
-        found = con.sql(query).fetchall()
+    query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(path))})"
+    try:
+        with connect() as con:
+            found = con.sql(query).fetchall()
+    except duckdb.Error:
+        return None  # damaged: it is made anew from the release
     return None if not found else str(found[0][0])
 
 

@@ -12,6 +12,7 @@ from tasks.lake.session import Session, session
 from tasks.lake.tables import Partition, fingerprint
 from tasks.records import TableVersion
 from tasks.serve.publications import (
+    SERVING,
     Publication,
     history,
     note_once,
@@ -109,10 +110,23 @@ def choose_model(
     )
 
 
+def was_replaced(shop: Shop, before: Publication) -> bool:
+    """Whether a release was served, and then another of the same night in its place."""
+    with session(shop.lake, shop.settings.compute) as s:
+        serving = served(history(s))
+    return (
+        before.action in SERVING
+        and serving is not None
+        and serving.ds == before.ds
+        and serving.release_id != before.release_id
+    )
+
+
 def publish(
     shop: Shop,
     ds: date,
     release: str,
+    model: str,
     run_id: str,
     *,
     untrained: Sequence[tuple[str, str]] = (),
@@ -120,7 +134,7 @@ def publish(
 ) -> Decision:
     """Decide about a release, note the decision, and serve it if it is to be served."""
     before = decided(shop, release)
-    if before is None:
+    if before is None or was_replaced(shop, before):
         with session(shop.lake, shop.settings.compute) as s:
             s.read("serve.recommendations", since=ds, upto=ds)
             n_users, n_rows = s.rows(
@@ -135,6 +149,7 @@ def publish(
             )
         noted = note_once(
             shop.lake,
+            before,
             Publication(
                 release_id=release,
                 ds=ds,
@@ -142,7 +157,7 @@ def publish(
                 reason=decision.reason,
                 who=who,
                 decided_at=now(),
-                model=shop.settings.publish.model,
+                model=model,
                 n_users=n_users,
                 n_rows=n_rows,
                 run_id=run_id,
@@ -164,12 +179,14 @@ def _gate(shop: Shop, s: Session, ds: date, n_users: int, n_rows: int) -> Decisi
         return Decision("publish", f"the first night: {n_users:,} users, {n_rows:,} rows")
     if serving.ds > ds:
         return Decision("backfill", f"{ds} is older than {serving.ds}, which stays served")
-    floor = 1 - shop.settings.publish.max_shrink
-    for what, new, old in (("users", n_users, serving.n_users), ("rows", n_rows, serving.n_rows)):
-        if new < floor * old:
+    k, max_shrink = shop.settings.publish.k, shop.settings.publish.max_shrink
+    # Shorter lists are no loss where K was made smaller.
+    rows_served = min(serving.n_rows, serving.n_users * k)
+    for what, new, old in (("users", n_users, serving.n_users), ("rows", n_rows, rows_served)):
+        if new < (1 - max_shrink) * old:
             return Decision(
                 "hold",
                 f"{new:,} {what} against {old:,} served ({serving.ds}): more than "
-                f"{shop.settings.publish.max_shrink:.0%} went missing; {serving.ds} stays served",
+                f"{max_shrink:.0%} went missing; {serving.ds} stays served",
             )
     return Decision("publish", f"{n_users:,} users, {n_rows:,} rows")

@@ -86,7 +86,7 @@ def test_required_columns_are_checked(table: str) -> None:
     assert {c.name for c in stored()[table].columns if c.required} <= checked
 
 
-@every_suite
+@pytest.mark.parametrize("table", [name for name in suite_names() if stored()[name].key])
 def test_the_key_is_checked(table: str) -> None:
     unique = [
         columns_of(check)

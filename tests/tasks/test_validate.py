@@ -83,7 +83,7 @@ ROWS = {
     "ops.files": f"""
         SELECT
             'f1', 'events', 'events/1.jsonl', 'abc', 100, {LATER}, {LATER}, 'ingested', NULL,
-            100, 97, 1, 2, {DS}, {DS}, {LATER}, 'run', {DS}""",
+            100, 97, 1, 2, {DS}, {DS}, {LATER}, 'mapping', 'run', {DS}""",
     "ops.quarantine": f"""
         SELECT 'f1', 'events', 'events/1.jsonl', unnest([3, 4]), 'no user', '{{}}', {DS}""",
 }  # fmt: skip
@@ -194,10 +194,10 @@ FAULTS = [
     ("clean.events", "UPDATE clean.events SET user_id = NULL WHERE event_id = 'e1'",
      "every event has a user", "critical", 1),
     ("clean.events", "INSERT INTO clean.events FROM clean.events LIMIT 1",
-     "the same key", "critical", 2),
-    ("clean.events", f"UPDATE clean.events SET arrived_at = {AT} - INTERVAL 2 HOUR "
-     "WHERE event_id = 'e1'", "nothing occurred more than an hour", "warning", 1),
-    ("clean.events", f"UPDATE clean.events SET arrived_at = {AT} - INTERVAL 2 HOUR",
+     "counts once", "critical", 1),
+    ("clean.events", f"UPDATE clean.events SET arrived_at = {AT} - INTERVAL 20 HOUR "
+     "WHERE event_id = 'e1'", "nothing occurred more than 14 hours", "warning", 1),
+    ("clean.events", f"UPDATE clean.events SET arrived_at = {AT} - INTERVAL 20 HOUR",
      "at most 1 % of events occurred", "critical", 12),
     ("clean.events", f"UPDATE clean.events SET occurred_at = {LATER} WHERE event_id = 'e2'",
      "UTC date of occurrence", "critical", 1),

@@ -100,7 +100,16 @@ def test_an_unwritable_lake_names_its_folder(tmp_path: Path) -> None:
 
 
 def test_partition_values_are_unquoted() -> None:
-    assert partition_of("/x/ds=2026-01-05/model=a%20b/p.parquet") == {
+    assert partition_of("ds=2026-01-05/model=a%20b/p.parquet") == {
         "ds": "2026-01-05",
         "model": "a b",
     }
+
+
+@pytest.mark.parametrize("name", ["my lake", "é", "a#b", 'a"b', "a'b", "a+b"])
+def test_a_lake_may_lie_in_any_ordinary_folder(tmp_path: Path, name: str) -> None:
+    lake = Lake(tmp_path / name)
+    lake.append("ops.nights", {"ds": MONDAY}, [night("a")])
+    lake.append("ops.nights", {"ds": MONDAY}, [night("b")])
+    assert run_ids(lake) == ["a", "b"]
+    assert list(lake.pin("ops.nights").days()) == [MONDAY]

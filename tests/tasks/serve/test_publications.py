@@ -122,8 +122,25 @@ def test_a_release_that_is_gone_is_an_error_and_changes_nothing(tmp_path: Path) 
 def test_a_release_is_decided_once(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     first = decision("r0", "hold")
-    assert note_once(lake, first) == first
-    assert note_once(lake, decision("r0", "publish", 1)) == first
-    assert note_once(lake, decision("r1", "publish", 2)).action == "publish"
+    assert note_once(lake, None, first) == first
+    assert note_once(lake, None, decision("r0", "publish", 1)) == first
+    assert note_once(lake, None, decision("r1", "publish", 2)).action == "publish"
     rows = lake.rows(lake.pin("serve.publications"), {"ds": MONDAY})
     assert sorted(rows.column("release_id").to_pylist()) == ["r0", "r1"]
+
+
+def test_a_release_that_was_replaced_may_be_decided_again(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first, again = decision("r0"), decision("r0", "publish", 2)
+    note_once(lake, None, first)
+    assert note_once(lake, first, again) == again
+
+
+def test_a_damaged_list_is_made_anew(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    write_release(lake, "r0")
+    note(lake, decision("r0"))
+    reconcile(lake, COMPUTE)
+    current_path(lake).write_bytes(b"PAR1 and no more")
+    reconcile(lake, COMPUTE)
+    assert shown(lake) == [("r0", "i1")]
