@@ -185,11 +185,11 @@ def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from tasks.night import newest_night, refresh, write_page
+    from tasks.night import night_that_ran, refresh, write_page
     from tasks.shop import open_shop
 
     shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
-    ds = parse_day(arguments.ds) if arguments.ds else newest_night(shop)
+    ds = night_that_ran(shop, parse_day(arguments.ds) if arguments.ds else None)
     refresh(shop)
     terminal.say(str(write_page(shop, ds)))
     return 0

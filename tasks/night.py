@@ -171,14 +171,14 @@ def write_page(shop: Shop, ds: date) -> Path:
         return write_night(con, ds, reports_path(shop.lake))
 
 
-def newest_night(shop: Shop) -> date:
-    """The newest date that a night ran for. Raises UsageError where none did."""
+def night_that_ran(shop: Shop, ds: date | None) -> date:
+    """`ds`, or the newest date that a night ran for. Raises UsageError where none did."""
     days = shop.lake.pin("ops.nights").days()
-    if not days:
+    if not days or (ds is not None and ds not in days):
         raise UsageError(
-            "no night has run yet",
+            f"no night has run for {ds}" if ds is not None else "no night has run yet",
             where=str(shop.lake.root),
-            unchanged="nothing was written",
-            fix="nightrank run",
+            unchanged="no page was written",
+            fix="nightrank run" + (f" --ds {ds}" if ds is not None else ""),
         )
-    return max(days)
+    return ds or max(days)

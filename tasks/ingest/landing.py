@@ -69,7 +69,7 @@ def _date_in(path: str, dataset: str, source: Source) -> date | None:
         if match is not None:
             return date.fromisoformat(match.group(1))
         problem = "has no date"
-    except ValueError:
+    except (ValueError, TypeError):  # the group need not take part in the match
         problem = "has a date that is none"
     raise SourceError(
         f"{path} {problem} where the mapping looks for one: {source.arrived.path!r}",

@@ -41,12 +41,13 @@ def load_batch(
     fresh = [delivery for delivery in batch if delivery.repeats is None]
     _name_deliveries(s, landing, fresh, night)
     refused = _read(s, landing, dataset, source, fresh)
-    written = [_write_clean(s, dataset, fresh)]
+    touched = _touched(s, dataset, fresh)
+    written = [_write_clean(s, dataset, touched)]
     read = [delivery for delivery in fresh if delivery.file_id not in refused]
     misfits = _find_misfits(s, landing, dataset, source, read)
     written.append(replace_rows_of_files(s, "ops.quarantine", batch, misfits))
     quarantined = Counter(str(row["file_id"]) for row in misfits)
-    rows = _accounting(s, dataset, batch, refused, quarantined, run_id)
+    rows = _accounting(s, dataset, touched, batch, refused, quarantined, run_id)
     written.append(replace_rows_of_files(s, "ops.files", batch, rows))
     return written
 
@@ -161,15 +162,17 @@ def _why(error: Exception, landing: Path) -> str:
     return text[:300] or type(error).__name__
 
 
-def _write_clean(s: Session, dataset: str, fresh: Sequence[Delivery]) -> TableVersion:
-    """Replace the dates that the batch touches; a conflict reads the table again."""
-    name = f"clean.{dataset}"
+def _touched(s: Session, dataset: str, fresh: Sequence[Delivery]) -> list[date]:
+    """The dates of the clean table that the batch changes."""
     day = "snapshot_ds" if dataset in SNAPSHOTS else "CAST(occurred_at AS DATE)"
     join = " INNER JOIN delivery USING (file_id)" if dataset in SNAPSHOTS else ""
-    days = {
-        row[0] for row in s.rows(f"SELECT DISTINCT {day} FROM landed{join} WHERE misfit IS NULL")
-    }
-    touched = sorted(days | _days_before(s, name, fresh))
+    found = s.rows(f"SELECT DISTINCT {day} FROM landed{join} WHERE misfit IS NULL")
+    return sorted({row[0] for row in found} | _days_before(s, f"clean.{dataset}", fresh))
+
+
+def _write_clean(s: Session, dataset: str, touched: Sequence[date]) -> TableVersion:
+    """Replace the touched dates; a conflict reads the table again."""
+    name = f"clean.{dataset}"
     if not touched:
         pinned = s.lake.pin(name)
         return TableVersion(name, pinned.version, 0, 0)
@@ -260,12 +263,13 @@ def _quarantined(
 def _accounting(
     s: Session,
     dataset: str,
+    touched: Sequence[date],
     batch: Sequence[Delivery],
     refused: Refused,
     quarantined: Counter[str],
     run_id: str,
 ) -> list[dict[str, Any]]:
-    counts = _counts(s, dataset)
+    counts = _counts(s, dataset, touched)
     now = datetime.now(UTC)
     rows = []
     for delivery in batch:
@@ -307,9 +311,11 @@ def _state(delivery: Delivery, refused: Refused) -> tuple[str, str | None]:
     return "ingested", None
 
 
-def _counts(s: Session, dataset: str) -> dict[str, tuple[int, int, date, date]]:
+def _counts(
+    s: Session, dataset: str, touched: Sequence[date]
+) -> dict[str, tuple[int, int, date, date]]:
     """Per file: records that fit, rows of it in the clean table now, first and last date."""
-    s.read(f"clean.{dataset}", newest=True)
+    s.read_pinned(s.lake.pin(f"clean.{dataset}"), set(touched))
     rows = s.rows(
         f"""
         WITH fit AS (

@@ -92,6 +92,10 @@ def train(
             compare (each user has every item), or a holdout in which nothing is relevant.
         DivergedError: the loss became NaN or infinite.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        _refuse(
+            "device is 'cuda', and there is none", model_name, "set train.device to auto or cpu"
+        )
     kind, config = _resolve(model_name, config)
     _refuse_data(kind, config, data, model_name)
     rows = None if holdout is None else _evaluated(holdout, data, model_name)
