@@ -40,7 +40,7 @@ lint: $(READY)
 	$(BIN)/sqlfluff lint sql
 
 test: lint
-	$(BIN)/pytest -m "not soak" -n 2
+	$(BIN)/pytest -m "not soak" -n 2 --dist worksteal
 
 soak: $(READY)
 	$(BIN)/pytest -m soak

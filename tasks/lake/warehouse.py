@@ -1,7 +1,8 @@
 """`warehouse.duckdb`: the tables as analysts see them, views only, swapped in by rename.
 
-Any DuckDB client opens it read-only while a night runs. `serve.current` is a view over one file
-that keeps its name, so that open readers see a new release at once and never half of one.
+Any DuckDB client opens it read-only while a night runs. `serve.current` is a view over lists that
+never change and a pointer to one of them, so that open readers see a new release at once and
+never half of one.
 """
 
 import os
@@ -23,9 +24,14 @@ def warehouse_path(lake: Lake) -> Path:
     return lake.root.absolute() / "warehouse.duckdb"
 
 
-def current_path(lake: Lake) -> Path:
-    """The one file behind `serve.current`."""
-    return lake.root.absolute() / "serve" / "current.parquet"
+def current_folder(lake: Lake) -> Path:
+    """The lists behind `serve.current`: the served release and the one before, a file each."""
+    return lake.root.absolute() / "serve" / "current"
+
+
+def current_pointer(lake: Lake) -> Path:
+    """The file that names the release that is served."""
+    return current_folder(lake) / "served"
 
 
 def reports_path(lake: Lake) -> Path:
@@ -80,16 +86,28 @@ def _views(lake: Lake, pins: dict[str, Pinned], window: Mapping[str, Value]) -> 
     for name, table in catalogue().items():
         if table.kind == "view" and name != "serve.current":
             views[name] = render(sql.read_table(name), window)
-    views["serve.current"] = _current(lake, catalogue()["serve.current"])
+    views["serve.current"] = current_view(lake)
     return views
 
 
 def _current(lake: Lake, table: Table) -> str:
-    path = current_path(lake)
-    if not path.exists():
+    # DuckDB opens a file once to plan and again to read: one that is replaced in between gives
+    # errors, or rows of the new file counted by the old one's footer. So lists never change, and
+    # what is replaced is a pointer that is read once.
+    if not current_pointer(lake).exists():
         return scan(table, [])
     columns = ", ".join(table.column_names)
-    return f"SELECT {columns} FROM read_parquet({literal(str(path))})"
+    lists = literal(str(current_folder(lake) / "*.parquet"))
+    pointer = literal(str(current_pointer(lake)))
+    return (
+        f"SELECT {columns} FROM read_parquet({lists}, hive_partitioning = false) "
+        f"WHERE release_id = (SELECT content FROM read_text({pointer}))"
+    )
+
+
+def current_view(lake: Lake) -> str:
+    """The SELECT of `serve.current`."""
+    return _current(lake, catalogue()["serve.current"])
 
 
 def no_window() -> dict[str, Value]:

@@ -1,6 +1,7 @@
-"""What is served: the history of decisions, and the one file that shows the last of them."""
+"""What is served: the history of decisions, and the list that shows the last of them."""
 
 import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,10 +14,12 @@ from tasks.lake.connection import connect
 from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake, Pinned, scan
-from tasks.lake.warehouse import current_path
+from tasks.lake.warehouse import current_folder, current_pointer
 from tasks.settings import Compute
 
 SERVING = ("publish", "force", "rollback")
+# A query that listed the folder before the new list was there must not see the new pointer.
+SETTLE_SECONDS = 1.0
 ROW_GROUP = 20_480  # rows; a look-up of one user reads one group
 
 
@@ -86,21 +89,26 @@ def reconcile(lake: Lake, compute: Compute) -> Publication | None:
 
 
 def _shown(lake: Lake) -> str | None:
-    """The release in the current list; None where there is no whole file."""
-    path = current_path(lake)
-    if not path.exists():
+    """The release that readers see; None where there is none, or its list is damaged."""
+    pointer = current_pointer(lake)
+    if not pointer.exists():
         return None
-    query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(path))})"
+    release = pointer.read_text()
+    query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(_list(lake, release)))})"
     try:
         with connect() as con:
             found = con.sql(query).fetchall()
     except duckdb.Error:
         return None  # damaged: it is made anew from the release
-    return None if not found else str(found[0][0])
+    return release if found == [(release,)] else None
+
+
+def _list(lake: Lake, release: str) -> Path:
+    return current_folder(lake) / f"{release}.parquet"
 
 
 def _show(s: Session, serving: Publication) -> None:
-    """Write the release beside the current list, sorted by user, and rename it into its place."""
+    """Write the release's list beside the one that is shown, sorted by user; then point to it."""
     pinned = s.lake.pin("serve.recommendations")
     files = pinned.files(lambda found: found["release_id"] == serving.release_id)
     if not files:
@@ -110,7 +118,11 @@ def _show(s: Session, serving: Publication) -> None:
             unchanged="the current list stays as it is",
             fix="restore the folder, or publish another night",
         )
-    target = current_path(s.lake)
+    shown, target = _shown(s.lake), _list(s.lake, serving.release_id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for old in target.parent.glob("*.parquet"):
+        if old.stem not in (shown, serving.release_id):
+            old.unlink()  # not shown since the publication before
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     s.con.execute(
         f"COPY (SELECT * FROM ({scan(pinned.table, files)}) ORDER BY user_id, rank) "
@@ -119,6 +131,17 @@ def _show(s: Session, serving: Publication) -> None:
     )
     _to_disk(beside)
     beside.replace(target)
+    if shown is not None:
+        time.sleep(SETTLE_SECONDS)
+    _point(s.lake, serving.release_id)
+
+
+def _point(lake: Lake, release: str) -> None:
+    pointer = current_pointer(lake)
+    beside = pointer.with_name(f".{pointer.name}.{os.getpid()}")
+    beside.write_text(release)
+    _to_disk(beside)
+    beside.replace(pointer)
 
 
 def _to_disk(path: Path) -> None:

@@ -22,14 +22,11 @@ from tests.scenarios.nights import (
 
 MOMENTS = [
     Moment("ingest", 1),  # clean.events is written, its quarantine and accounting are not
-    Moment("ingest", 2),
     Moment("ingest", 4, "before"),
     Moment("check clean", 1),
     Moment("build_features", 1),  # behaviours_daily is written, ops.builds does not know
-    Moment("build_features", 11),
     Moment("check features", 1, "before"),
     Moment("train bpr", when="moved"),
-    Moment("train bpr", 1),
     Moment("score bpr", 1, "before"),
     Moment("make_release", 1),  # lists without shortfalls
     Moment("check serve", 1),

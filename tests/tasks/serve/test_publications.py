@@ -7,7 +7,7 @@ import pytest
 from tasks.errors import StorageError
 from tasks.lake.connection import connect
 from tasks.lake.tables import Lake, arrow_schema
-from tasks.lake.warehouse import current_path
+from tasks.lake.warehouse import current_folder, current_pointer, current_view
 from tasks.serve.publications import Publication, note, note_once, reconcile, served
 from tasks.settings import Compute
 
@@ -40,8 +40,7 @@ def write_release(lake: Lake, release: str, item_id: str = "i1") -> None:
 
 def shown(lake: Lake) -> list[Any]:
     with connect() as con:
-        path = current_path(lake)
-        return con.sql(f"SELECT release_id, item_id FROM read_parquet('{path}')").fetchall()
+        return con.sql(f"SELECT release_id, item_id FROM ({current_view(lake)})").fetchall()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_the_last_publish_force_or_rollback_is_served(
 def test_nothing_is_shown_before_the_first_publication(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     assert reconcile(lake, COMPUTE) is None
-    assert not current_path(lake).exists()
+    assert shown(lake) == []
 
 
 def test_reconcile_shows_what_was_decided_and_never_shown(tmp_path: Path) -> None:
@@ -89,9 +88,9 @@ def test_reconcile_touches_nothing_when_nothing_changed(tmp_path: Path) -> None:
     write_release(lake, "r0")
     note(lake, decision("r0"))
     reconcile(lake, COMPUTE)
-    before = current_path(lake).stat().st_mtime_ns
+    before = current_pointer(lake).stat().st_mtime_ns
     reconcile(lake, COMPUTE)
-    assert current_path(lake).stat().st_mtime_ns == before
+    assert current_pointer(lake).stat().st_mtime_ns == before
 
 
 def test_an_open_reader_sees_the_new_release_at_once(tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_an_open_reader_sees_the_new_release_at_once(tmp_path: Path) -> None:
     note(lake, decision("r0"))
     reconcile(lake, COMPUTE)
     with connect() as con:
-        con.execute(f"CREATE VIEW current AS SELECT * FROM read_parquet('{current_path(lake)}')")
+        con.execute(f"CREATE VIEW current AS {current_view(lake)}")
         assert con.sql("SELECT release_id FROM current").fetchall() == [("r0",)]
         note(lake, decision("r1", hours=1))
         reconcile(lake, COMPUTE)
@@ -141,6 +140,17 @@ def test_a_damaged_list_is_made_anew(tmp_path: Path) -> None:
     write_release(lake, "r0")
     note(lake, decision("r0"))
     reconcile(lake, COMPUTE)
-    current_path(lake).write_bytes(b"PAR1 and no more")
+    (current_folder(lake) / "r0.parquet").write_bytes(b"PAR1 and no more")
     reconcile(lake, COMPUTE)
     assert shown(lake) == [("r0", "i1")]
+
+
+def test_the_list_before_stays_for_readers_and_older_ones_go(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    for number in range(4):
+        write_release(lake, f"r{number}")
+        note(lake, decision(f"r{number}", hours=number))
+        reconcile(lake, COMPUTE)
+    assert sorted(path.name for path in current_folder(lake).iterdir()) == [
+        "r2.parquet", "r3.parquet", "served",
+    ]  # fmt: skip
