@@ -1,8 +1,7 @@
 """`warehouse.duckdb`: the tables as analysts see them, views only, swapped in by rename.
 
-Any DuckDB client opens it read-only while a night runs. `serve.current` is a view over lists that
-never change and a pointer to one of them, so that open readers see a new release at once and
-never half of one.
+Any DuckDB client opens it read-only while a night runs. `serve.current` is a view over two slots
+and a pointer to one of them: open readers see a new release at once and never half of one.
 """
 
 import os
@@ -24,8 +23,12 @@ def warehouse_path(lake: Lake) -> Path:
     return lake.root.absolute() / "warehouse.duckdb"
 
 
+SLOTS = ("a.parquet", "b.parquet")
+NO_ROWS = "0.parquet"
+
+
 def current_folder(lake: Lake) -> Path:
-    """The lists behind `serve.current`: the served release and the one before, a file each."""
+    """The lists behind `serve.current`: two slots, of which the pointer names one release."""
     return lake.root.absolute() / "serve" / "current"
 
 
@@ -91,13 +94,14 @@ def _views(lake: Lake, pins: dict[str, Pinned], window: Mapping[str, Value]) -> 
 
 
 def _current(lake: Lake, table: Table) -> str:
-    # DuckDB opens a file once to plan and again to read: one that is replaced in between gives
-    # errors, or rows of the new file counted by the old one's footer. So lists never change, and
-    # what is replaced is a pointer that is read once.
+    # DuckDB plans with the first file of a list and opens it again to read: if that one were
+    # replaced in between, a query would fail, or count new rows by an old footer. So the first
+    # file never changes, a slot is replaced only while nobody is pointed to it, and a query reads
+    # the pointer once, before it opens the slots.
     if not current_pointer(lake).exists():
         return scan(table, [])
     columns = ", ".join(table.column_names)
-    lists = literal(str(current_folder(lake) / "*.parquet"))
+    lists = literal([str(current_folder(lake) / name) for name in (NO_ROWS, *SLOTS)])
     pointer = literal(str(current_pointer(lake)))
     return (
         f"SELECT {columns} FROM read_parquet({lists}, hive_partitioning = false) "

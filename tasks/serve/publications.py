@@ -14,11 +14,11 @@ from tasks.lake.connection import connect
 from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake, Pinned, scan
-from tasks.lake.warehouse import current_folder, current_pointer
+from tasks.lake.warehouse import NO_ROWS, SLOTS, current_folder, current_pointer
 from tasks.settings import Compute
 
 SERVING = ("publish", "force", "rollback")
-# A query that listed the folder before the new list was there must not see the new pointer.
+# A query that opened the slot before the new list was in it must not see the new pointer.
 SETTLE_SECONDS = 1.0
 ROW_GROUP = 20_480  # rows; a look-up of one user reads one group
 
@@ -91,24 +91,24 @@ def reconcile(lake: Lake, compute: Compute) -> Publication | None:
 def _shown(lake: Lake) -> str | None:
     """The release that readers see; None where there is none, or its list is damaged."""
     pointer = current_pointer(lake)
-    if not pointer.exists():
-        return None
-    release = pointer.read_text()
-    query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(_list(lake, release)))})"
+    release = pointer.read_text() if pointer.exists() else None
+    return release if release in [_release_in(lake, slot) for slot in SLOTS] else None
+
+
+def _release_in(lake: Lake, slot: str) -> str | None:
+    """The release whose list a slot holds; None where it holds none, or is damaged."""
+    path = current_folder(lake) / slot
+    query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(path))})"
     try:
         with connect() as con:
             found = con.sql(query).fetchall()
     except duckdb.Error:
         return None  # damaged: it is made anew from the release
-    return release if found == [(release,)] else None
-
-
-def _list(lake: Lake, release: str) -> Path:
-    return current_folder(lake) / f"{release}.parquet"
+    return None if found[0][0] is None else str(found[0][0])
 
 
 def _show(s: Session, serving: Publication) -> None:
-    """Write the release's list beside the one that is shown, sorted by user; then point to it."""
+    """Write the release's list, sorted by user, into the slot that is not shown; then show it."""
     pinned = s.lake.pin("serve.recommendations")
     files = pinned.files(lambda found: found["release_id"] == serving.release_id)
     if not files:
@@ -118,22 +118,27 @@ def _show(s: Session, serving: Publication) -> None:
             unchanged="the current list stays as it is",
             fix="restore the folder, or publish another night",
         )
-    shown, target = _shown(s.lake), _list(s.lake, serving.release_id)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for old in target.parent.glob("*.parquet"):
-        if old.stem not in (shown, serving.release_id):
-            old.unlink()  # not shown since the publication before
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    current_folder(s.lake).mkdir(parents=True, exist_ok=True)
+    shown = _shown(s.lake)
+    for name in (NO_ROWS, *SLOTS):
+        if not (current_folder(s.lake) / name).exists():
+            _write_list(s, scan(pinned.table, []), name)
+    slot = next(name for name in SLOTS if shown is None or _release_in(s.lake, name) != shown)
+    _write_list(s, scan(pinned.table, files), slot)
+    if shown is not None:
+        time.sleep(SETTLE_SECONDS)
+    _point(s.lake, serving.release_id)
+
+
+def _write_list(s: Session, select: str, name: str) -> None:
+    target = current_folder(s.lake) / name
+    beside = target.with_name(f".{name}.{os.getpid()}")
     s.con.execute(
-        f"COPY (SELECT * FROM ({scan(pinned.table, files)}) ORDER BY user_id, rank) "
-        f"TO {literal(str(beside))} "
+        f"COPY (SELECT * FROM ({select}) ORDER BY user_id, rank) TO {literal(str(beside))} "
         f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
     )
     _to_disk(beside)
     beside.replace(target)
-    if shown is not None:
-        time.sleep(SETTLE_SECONDS)
-    _point(s.lake, serving.release_id)
 
 
 def _point(lake: Lake, release: str) -> None:

@@ -140,17 +140,18 @@ def test_a_damaged_list_is_made_anew(tmp_path: Path) -> None:
     write_release(lake, "r0")
     note(lake, decision("r0"))
     reconcile(lake, COMPUTE)
-    (current_folder(lake) / "r0.parquet").write_bytes(b"PAR1 and no more")
+    (current_folder(lake) / "a.parquet").write_bytes(b"PAR1 and no more")
     reconcile(lake, COMPUTE)
     assert shown(lake) == [("r0", "i1")]
 
 
-def test_the_list_before_stays_for_readers_and_older_ones_go(tmp_path: Path) -> None:
+def test_releases_take_the_two_slots_by_turns(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     for number in range(4):
-        write_release(lake, f"r{number}")
+        write_release(lake, f"r{number}", f"i{number}")
         note(lake, decision(f"r{number}", hours=number))
         reconcile(lake, COMPUTE)
+        assert shown(lake) == [(f"r{number}", f"i{number}")]
     assert sorted(path.name for path in current_folder(lake).iterdir()) == [
-        "r2.parquet", "r3.parquet", "served",
+        "0.parquet", "a.parquet", "b.parquet", "served",
     ]  # fmt: skip
