@@ -25,7 +25,6 @@ MOMENTS = [
     Moment("ingest", 4, "before"),
     Moment("check clean", 1),
     Moment("build_features", 1),  # behaviours_daily is written, ops.builds does not know
-    Moment("check features", 1, "before"),
     Moment("train bpr", when="moved"),
     Moment("score bpr", 1, "before"),
     Moment("make_release", 1),  # lists without shortfalls
