@@ -40,13 +40,7 @@ def build_snapshot(
 
 def build_increments(s: Session, name: str, params: Parameters) -> TableVersion:
     """Replace the partitions of an increment table whose inputs changed since their last build."""
-    table = catalogue()[name]
-    ds = params["ds"]
-    assert isinstance(ds, date)
-    inputs = {source: s.read(source, upto=ds, newest=True) for source in table.reads}
-    wanted = _inputs_by_day(table, list(inputs.values()), ds, params)
-    recipe = _recipe(name, params)
-    stale = _stale(_built(s, name), wanted, recipe, ds)
+    stale, wanted, recipe = _plan(s, name, params, newest=True)
     if not stale:
         return TableVersion(name, s.lake.pin(name).version, 0, 0)
     stream_params = {**params, "days": stale}
@@ -59,12 +53,19 @@ def build_increments(s: Session, name: str, params: Parameters) -> TableVersion:
 
 def stale_days(s: Session, name: str, params: Parameters) -> list[date]:
     """The days of an increment table that no longer match their inputs."""
+    return _plan(s, name, params, newest=False)[0]
+
+
+def _plan(
+    s: Session, name: str, params: Parameters, *, newest: bool
+) -> tuple[list[date], dict[date, str], str]:
+    """The stale days of an increment table, what each day is to be made from, and the recipe."""
     table = catalogue()[name]
     ds = params["ds"]
     assert isinstance(ds, date)
-    inputs = [s.read(source, upto=ds) for source in table.reads]
+    inputs = [s.read(source, upto=ds, newest=newest) for source in table.reads]
     wanted, recipe = _inputs_by_day(table, inputs, ds, params), _recipe(name, params)
-    return _stale(_built(s, name), wanted, recipe, ds)
+    return _stale(_built(s, name), wanted, recipe, ds), wanted, recipe
 
 
 def _stale(
