@@ -12,17 +12,32 @@ LAYERS = ("clean", "features", "train", "serve", "ops")
 
 Kind = Literal["increment", "snapshot", "log", "view"]
 Lookback = Literal["day", "history", "all"]
+IfNew = Literal["ignore", "evolve", "stop"]
+IfMissing = Literal["null", "quarantine", "stop"]
+IfChanged = Literal["quarantine", "stop"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: DuckDB type, whether it is always there, and what it means (with unit)."""
+    """One column: DuckDB type, whether it is always there, and what it means (with unit).
+
+    - is_person: says who it is; a pseudonym where the settings ask for it;
+    - is_pii: personal data; it stays in clean and ops, and out of features, logs and reports;
+    - is_varied: nearly as many values as rows: a dictionary of them would save nothing;
+    - if_missing, if_changed: the contract with the source; what happens to the records of a file
+      that lacks the column, and to a record whose value is not of its type. A mapping may say
+      otherwise. A required column that is missing always sends the record to quarantine.
+    """
 
     name: str
     type: str
     note: str
     required: bool = False
+    is_person: bool = False
     is_pii: bool = False
+    is_varied: bool = False
+    if_missing: IfMissing = "null"
+    if_changed: IfChanged = "quarantine"
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,8 @@ class Table:
     - view: computed on reading, as of the date that is served.
 
     `lookback` says how far before its date a row may look: the day itself, history_days, or all.
+    `if_new` says what happens where a source brings a column that no mapping names: it is ignored,
+    kept in `extra` (evolve), or stops the night. A mapping may say otherwise.
     """
 
     name: str
@@ -47,6 +64,7 @@ class Table:
     reads: tuple[str, ...] = ()
     lookback: Lookback = "day"
     fresh_within_days: int = 1
+    if_new: IfNew = "ignore"
     owner: str = "data engineering"
 
     @property

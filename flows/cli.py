@@ -1,4 +1,4 @@
-"""The same by hand: `nightrank sample | run | query | status | report`.
+"""The same by hand: `nightrank sample | run | query | status | report | quarantine | withdraw`.
 
 Exit codes: 0 done or nothing to do, 1 failed, 2 usage, 3 held.
 """
@@ -100,6 +100,19 @@ def parser() -> argparse.ArgumentParser:
     _add_shop(status)
     status.set_defaults(command=_status)
 
+    quarantine = commands.add_parser("quarantine", help="why records did not fit, and how many")
+    quarantine.add_argument(
+        "--replay", action="store_true", help="read their files again, as the mapping is now"
+    )
+    quarantine.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    _add_shop(quarantine)
+    quarantine.set_defaults(command=_quarantine)
+
+    withdraw = commands.add_parser("withdraw", help="take a wrong delivery back")
+    withdraw.add_argument("file", help="path below the landing folder, or ops.files.file_id")
+    _add_shop(withdraw)
+    withdraw.set_defaults(command=_withdraw)
+
     report = commands.add_parser("report", help="write the page of a night and print its path")
     report.add_argument("--ds", help="data date, YYYY-MM-DD; default: the newest night")
     _add_shop(report)
@@ -181,6 +194,37 @@ def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
     shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
     terminal.status(status(shop))
+    return 0
+
+
+def _quarantine(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    import sql
+    from tasks.ingest.mend import replay
+    from tasks.night import new_run_id, refresh
+    from tasks.query import ask
+    from tasks.shop import open_shop
+
+    shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
+    if arguments.replay:
+        files = replay(shop, new_run_id())
+        terminal.rereads(files)
+        if any(each.n_now < each.n_before for each in files):
+            terminal.say("nightrank status lists what that made stale")
+    refresh(shop)
+    with ask(shop.lake.root, sql.read("queries/quarantine_reasons")) as answer:
+        terminal.answer(answer, arguments.format)
+    return 0
+
+
+def _withdraw(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.ingest.mend import withdraw
+    from tasks.night import new_run_id, refresh
+    from tasks.shop import open_shop
+
+    shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
+    terminal.withdrawals(withdraw(shop, arguments.file, new_run_id()))
+    refresh(shop)
+    terminal.say("nightrank status lists what that made stale; nightrank run mends it")
     return 0
 
 

@@ -4,7 +4,13 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-_FOLDERS = {"clean": "1_clean", "features": "2_features", "train": "3_train", "serve": "4_serve"}
+_FOLDERS = {
+    "clean": "1_clean",
+    "features": "2_features",
+    "train": "3_train",
+    "serve": "4_serve",
+    "ops": "5_ops",
+}
 
 
 @cache

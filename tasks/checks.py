@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import sql
 from expectations.catalogue import stored
 from tasks.errors import QualityError
 from tasks.lake.literals import Value, literal
@@ -18,6 +19,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "clean": (
         "ops.files",
         "ops.quarantine",
+        "ops.row_moves",
+        "ops.columns",
         "clean.events",
         "clean.impressions",
         "clean.items",
@@ -48,6 +51,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ops.stages",
     ),
 }
+_COMPARED = 15  # delivery dates: sources may deliver fortnightly
 _CATALOGUES = ("clean.items", "clean.users")
 _IMPRESSIONS = ("clean.impressions", "features.impression_propensities")
 
@@ -91,7 +95,15 @@ def _views(shop: Shop, ds: date, release: str | None) -> dict[str, str]:
         views[name] = scan(pinned.table, _nights_files(shop, pinned, ds, release))
         files = pinned.files(lambda found: found.get("ds", "") <= str(ds))
         views[f"upto.{name.replace('.', '_')}"] = scan(pinned.table, files)
+    views["upto.ops_columns"] = _recent_columns(shop.lake.pin("ops.columns"), ds)
+    views["upto.ops_drift"] = sql.read_table("ops.drift").replace("ops.columns", "upto.ops_columns")
     return views
+
+
+def _recent_columns(pinned: Pinned, ds: date) -> str:
+    """The columns of the night's files and of the newest deliveries before, to compare them."""
+    recent = {str(day) for day in sorted(day for day in pinned.days() if day <= ds)[-_COMPARED:]}
+    return scan(pinned.table, pinned.files(lambda found: found["ds"] in recent))
 
 
 def _nights_files(shop: Shop, pinned: Pinned, ds: date, release: str | None) -> list[str]:

@@ -53,6 +53,7 @@ FIELDS: dict[str, dict[str, RawType]] = {
         "joined_on": "DATE",
     },
 }
+OF_TIME = {"events": ("occurred_at", "behaviour"), "impressions": ("occurred_at",)}
 REQUIRED: dict[str, tuple[str, ...]] = {
     "events": ("user_id", "item_id"),
     "impressions": ("request_id", "user_id", "item_id"),
@@ -69,6 +70,27 @@ def _zone_exists(zone: str | None) -> str | None:
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"no such time zone: {zone!r}") from error
     return zone
+
+
+_STEP = r"""\.(?:"[^"\\]+"|[^.\["*]+)|\[\d+\]"""
+_PATH = re.compile(rf"\$(?:{_STEP})+")
+
+
+def is_path(column: str) -> bool:
+    """Whether a raw column is a path into nested fields, such as $.user.id or $.lines[0].sku."""
+    return _PATH.fullmatch(column) is not None and column.startswith("$.")
+
+
+def path_parts(column: str) -> tuple[str, ...]:
+    """The top column of a path and the steps below it; a plain column stands alone.
+
+    >>> path_parts('$."the user".id')
+    ('the user', '.id')
+    """
+    if not is_path(column):
+        return (column,)
+    top, *steps = re.findall(_STEP, column)
+    return top[1:].strip('"'), *steps
 
 
 class Time(Frozen):
@@ -121,11 +143,28 @@ class Rule(Frozen):
     behaviour: Name
 
 
+class Contract(Frozen):
+    """What happens when the columns of a source are not as they were.
+
+    Keys of `missing` and `changed` are our fields; what is not given is as the catalogue states.
+    """
+
+    new: Literal["ignore", "evolve", "stop"] | None = Field(
+        default=None, description="a column that the mapping neither names nor ignores"
+    )
+    missing: dict[str, Literal["null", "quarantine", "stop"]] = Field(
+        default={}, description="a file has no such column at all"
+    )
+    changed: dict[str, Literal["quarantine", "stop"]] = Field(
+        default={}, description="a value is not of the field's type"
+    )
+
+
 class Source(Frozen):
     """One dataset of the shop: where its files lie, their format, which column is what."""
 
     files: Annotated[str, Field(min_length=1, description="glob below the landing folder")]
-    format: Literal["jsonl", "csv"]
+    format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
     optional: bool = False
     files_per_day: Annotated[int, Field(ge=1)] = 1
     arrived: Arrived = Arrived()
@@ -137,6 +176,8 @@ class Source(Frozen):
     header: bool = True
     names: tuple[str, ...] = ()
     encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
+    contract: Contract = Contract()
+    ignored: tuple[str, ...] = Field(default=(), description="raw columns that are left alone")
 
     @field_validator("files")
     @classmethod
@@ -154,6 +195,8 @@ class Source(Frozen):
             raise ValueError("a csv without header needs names, one per column")
         if self.format == "jsonl" and (self.names or not self.header):
             raise ValueError("names and header are for csv only")
+        if self.format == "parquet" and (self.names or not self.header):
+            raise ValueError("names and header are for csv only")
         both = sorted(set(self.columns) & set(self.expressions))
         if both:
             raise ValueError(f"given twice, as column and as expression: {', '.join(both)}")
@@ -168,9 +211,21 @@ class Source(Frozen):
             raise ValueError(
                 f"{dataset} has no field {', '.join(strangers)}; its fields: {', '.join(known)}"
             )
+        self._check_contract(dataset)
         missing = [field for field in REQUIRED[dataset] if field not in given]
         if missing:
             raise ValueError(f"{dataset} needs a column for {', '.join(missing)}")
+
+    def _check_contract(self, dataset: str) -> None:
+        if isinstance(self, Dated):
+            known = {*FIELDS[dataset], *OF_TIME[dataset]}
+            wrong = sorted({*self.key} - known)
+            if wrong:
+                raise ValueError(f"key names {', '.join(wrong)}, no field of {dataset}")
+        fields = {*FIELDS[dataset], *OF_TIME.get(dataset, ())}
+        strangers = sorted({*self.contract.missing, *self.contract.changed} - fields)
+        if strangers:
+            raise ValueError(f"contract names {', '.join(strangers)}, no field of {dataset}")
 
 
 class Behaviour(Frozen):
@@ -197,17 +252,21 @@ class Behaviour(Frozen):
         return frozenset(named if self.always is None else {*named, self.always})
 
 
-class Events(Source):
-    """The one dataset that a shop must have."""
+class Dated(Source):
+    """A source of things that happen, each once; without an id, `key` says what makes one."""
 
     time: Time
+    key: tuple[str, ...] = Field(default=(), description="our fields; default: all of them")
+
+
+class Events(Dated):
+    """The one dataset that a shop must have."""
+
     behaviour: Behaviour
 
 
-class Impressions(Source):
+class Impressions(Dated):
     """What was shown, and what could have been."""
-
-    time: Time
 
 
 class Meaning(Frozen):

@@ -70,8 +70,12 @@ def begin(shop: Shop, ds: date | None) -> Night:
     _check_configs(shop)
     reconcile(shop.lake, shop.settings.compute)
     found = arrival(shop.landing, shop.mapping, ds)
-    run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    return _as_decided(Night(shop, run_id, started_at, found, found.ds))
+    return _as_decided(Night(shop, new_run_id(), started_at, found, found.ds))
+
+
+def new_run_id() -> str:
+    """A name for what a command does, by its time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
 def _check_configs(shop: Shop) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tasks.errors import SettingsError
 
+RAW_TEXT = 500  # characters of a misfit's text that quarantine keeps
 DEFAULT_SETTINGS = Path("deployments/settings.toml")
 
 
@@ -33,7 +34,15 @@ class Compute(Frozen):
 
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(MB|GB|MiB|GiB)$")] = "2GB"
     threads: Annotated[int, Field(ge=0, description="0: all cores")] = 0
-    batch_mb: Annotated[int, Field(ge=1, description="landed bytes read in one go, MiB")] = 256
+    batch_mb: Annotated[int, Field(ge=1, description="landed bytes read in one go, MiB")] = 2048
+
+
+class Privacy(Frozen):
+    """What is done to personal data at the door."""
+
+    pseudonymise: bool = Field(
+        default=False, description="user_id becomes a keyed hash; the key is in the environment"
+    )
 
 
 class Propensity(Frozen):
@@ -94,6 +103,7 @@ class Settings(Frozen):
     mapping: str = "sample_shop"
     paths: Paths = Paths()
     compute: Compute = Compute()
+    privacy: Privacy = Privacy()
     propensity: Propensity = Propensity()
     train: Train = Train()
     publish: Publish = Publish()

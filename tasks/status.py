@@ -1,10 +1,11 @@
 """What is served, how fresh each table is, which days are stale, and what is waited for."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import pyarrow as pa
 
+import sql
 from expectations.catalogue import Table, stored
 from tasks.errors import NightrankError
 from tasks.ingest.landing import arrival
@@ -35,6 +36,7 @@ class Status:
     serving: Publication | None
     last_nights: tuple[tuple[date, str, str], ...]
     tables: tuple[TableStatus, ...]
+    stale_nights: tuple[tuple[date, int, str], ...]  # date, files that changed, one of them
     landed: str
     n_quarantined: int
 
@@ -49,7 +51,16 @@ def status(shop: Shop) -> Status:
         nights = s.rows("SELECT ds, outcome, reason FROM ops.nights ORDER BY ended_at DESC LIMIT 5")
         s.read("ops.quarantine")
         n_quarantined = s.value("SELECT count(*) FROM ops.quarantine")
-    return Status(serving, tuple(nights), tables, landed, n_quarantined)
+        stale = tuple(_stale_nights(s, shop))
+    return Status(serving, tuple(nights), tables, stale, landed, n_quarantined)
+
+
+def _stale_nights(s: Session, shop: Shop) -> list[tuple[date, int, str]]:
+    """Nights whose window changed after they had ended: late, mended or withdrawn rows."""
+    for name in ("ops.nights", "ops.files", "ops.row_moves"):
+        s.read(name)
+    window = timedelta(days=shop.mapping.behaviours.history_days - 1)
+    return s.rows(sql.read("queries/status_stale_nights"), {"window": window})
 
 
 def _landed(shop: Shop) -> tuple[date | None, str]:

@@ -3,7 +3,7 @@
 from expectations.catalogue import Column, Lookback, Table
 
 _DAY = Column("ds", "DATE", "UTC date of occurrence", required=True)
-_USER = Column("user_id", "VARCHAR", "who", True, is_pii=True)
+_USER = Column("user_id", "VARCHAR", "who", True, is_person=True)
 _ITEM = Column("item_id", "VARCHAR", "what", True)
 _BEHAVIOUR = Column("behaviour", "VARCHAR", "click, view, favourite, cart, purchase, ...", True)
 _WINDOW: Lookback = "history"

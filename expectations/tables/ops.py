@@ -8,7 +8,10 @@ _DS = Column("ds", "DATE", "date of the night", True)
 FILES = Table(
     name="ops.files",
     kind="log",
-    grain="one delivery of one file; n_read = n_clean + n_duplicate + n_quarantined",
+    grain=(
+        "one delivery of one file, as it was read first; n_read = n_clean + n_duplicate + "
+        "n_quarantined, and later moves stand in ops.row_moves"
+    ),
     key=("file_id",),
     sort_by=("path", "ingested_at"),
     reads=("landing",),
@@ -20,16 +23,17 @@ FILES = Table(
         Column("n_bytes", "BIGINT", "size on disk", True),
         Column("modified_at", "TIMESTAMPTZ", "the file's own time", True),
         Column("arrived_at", "TIMESTAMPTZ", "delivery time that the mapping gives", True),
-        Column("state", "VARCHAR", "ingested, repeated (content known already) or refused", True),
+        Column("state", "VARCHAR", "ingested, repeated, refused or withdrawn", True),
         Column("reason", "VARCHAR", "why it was refused or is a repetition"),
         Column("n_read", "BIGINT", "records; blank and header lines are none", True),
-        Column("n_clean", "BIGINT", "records now in a clean table", True),
+        Column("n_clean", "BIGINT", "records that went into a clean table", True),
         Column("n_duplicate", "BIGINT", "exact duplicates that were dropped", True),
-        Column("n_quarantined", "BIGINT", "records now in ops.quarantine", True),
+        Column("n_quarantined", "BIGINT", "records that went to ops.quarantine", True),
         Column("first_ds", "DATE", "first date of occurrence in the file; null: no clean record"),
         Column("last_ds", "DATE", "last date of occurrence in the file; null: no clean record"),
         Column("ingested_at", "TIMESTAMPTZ", "when", True),
-        Column("mapping_hash", "VARCHAR", "hash of the mapping that it was read with", True),
+        Column("mapping_hash", "VARCHAR", "hash of the mapping that it was read with last", True),
+        Column("key_id", "VARCHAR", "which key made its users pseudonyms; null: none"),
         _RUN,
         Column("ds", "DATE", "UTC date of delivery", True),
     ),
@@ -48,8 +52,87 @@ QUARANTINE = Table(
         Column("path", "VARCHAR", "path below the landing folder", True),
         Column("line", "BIGINT", "line in the file, the first is 1", True),
         Column("reason", "VARCHAR", "what did not fit, and which field", True),
-        Column("raw", "VARCHAR", "the record's text, cut to 500 characters", is_pii=True),
+        Column("raw", "VARCHAR", "its text, to 500 characters; null: pseudonyms", is_pii=True),
+        Column("first_seen_at", "TIMESTAMPTZ", "when it was first read so", True),
         Column("ds", "DATE", "UTC date of delivery", True),
+    ),
+)
+
+ROW_MOVES = Table(
+    name="ops.row_moves",
+    kind="log",
+    grain="records of one file that went from one place to another after it was accounted for",
+    key=("file_id", "moved_at", "from_place", "to_place"),
+    sort_by=("moved_at", "file_id"),
+    columns=(
+        Column("file_id", "VARCHAR", "ops.files.file_id", True),
+        Column("dataset", "VARCHAR", "events, impressions, items or users", True),
+        Column("path", "VARCHAR", "path below the landing folder", True),
+        Column("from_place", "VARCHAR", "clean, duplicate, quarantined or withdrawn", True),
+        Column("to_place", "VARCHAR", "clean, duplicate, quarantined or withdrawn", True),
+        Column("n_rows", "BIGINT", "records that moved", True),
+        Column("reason", "VARCHAR", "why", True),
+        Column("moved_at", "TIMESTAMPTZ", "when", True),
+        Column("ds", "DATE", "UTC date of delivery of the file", True),
+    ),
+)
+
+ACCOUNTS = Table(
+    name="ops.accounts",
+    kind="view",
+    grain="one delivery of one file: where its records are now",
+    key=("file_id",),
+    reads=("ops.files", "ops.row_moves"),
+    columns=(
+        Column("file_id", "VARCHAR", "ops.files.file_id", True),
+        Column("dataset", "VARCHAR", "events, impressions, items or users", True),
+        Column("path", "VARCHAR", "path below the landing folder", True),
+        Column("state", "VARCHAR", "as in ops.files", True),
+        Column("n_read", "BIGINT", "records", True),
+        Column("n_clean", "BIGINT", "records now in a clean table", True),
+        Column("n_duplicate", "BIGINT", "records that equal another one now", True),
+        Column("n_quarantined", "BIGINT", "records now in ops.quarantine", True),
+        Column("n_withdrawn", "BIGINT", "records that were taken back", True),
+        Column("ds", "DATE", "UTC date of delivery", True),
+    ),
+)
+
+COLUMNS = Table(
+    name="ops.columns",
+    kind="log",
+    grain="one raw column in one file",
+    key=("file_id", "raw_column", "raw_type"),
+    sort_by=("file_id", "raw_column", "raw_type"),
+    reads=("landing",),
+    columns=(
+        Column("file_id", "VARCHAR", "ops.files.file_id", True),
+        Column("dataset", "VARCHAR", "events, impressions, items or users", True),
+        Column("raw_column", "VARCHAR", "the column's name in the file, to 200 characters", True),
+        Column("raw_type", "VARCHAR", "text, number, boolean, time, object, list, null", True),
+        Column("is_mapped", "BOOLEAN", "whether the mapping names it", True),
+        Column("n_records", "BIGINT", "records that have it so; scaled up from n_looked_at", True),
+        Column("n_looked_at", "BIGINT", "records of the file that were looked at for it", True),
+        Column("ds", "DATE", "UTC date of delivery", True),
+    ),
+)
+
+DRIFT = Table(
+    name="ops.drift",
+    kind="view",
+    grain="one raw column that is not as it was on the delivery date before",
+    key=("dataset", "ds", "raw_column"),
+    reads=("ops.columns",),
+    columns=(
+        Column("ds", "DATE", "UTC date of delivery", True),
+        Column("dataset", "VARCHAR", "events, impressions, items or users", True),
+        Column("raw_column", "VARCHAR", "the column's name in the files", True),
+        Column("change", "VARCHAR", "new, missing or changed type", True),
+        Column("is_mapped", "BOOLEAN", "whether the mapping names it", True),
+        Column("types_before", "VARCHAR", "its types on the date before; null: it was not there"),
+        Column("types_now", "VARCHAR", "its types on this date; null: it is not there"),
+        Column("n_before", "BIGINT", "records that had it on the date before", True),
+        Column("n_now", "BIGINT", "records that have it on this date", True),
+        Column("ds_before", "DATE", "the delivery date before", True),
     ),
 )
 
@@ -131,4 +214,4 @@ NIGHTS = Table(
     ),
 )
 
-TABLES = (FILES, QUARANTINE, BUILDS, CHECKS, STAGES, NIGHTS)
+TABLES = (FILES, QUARANTINE, ROW_MOVES, ACCOUNTS, COLUMNS, DRIFT, BUILDS, CHECKS, STAGES, NIGHTS)

@@ -2,7 +2,7 @@
 
 from expectations.catalogue import Column, Table
 
-_USER = Column("user_id", "VARCHAR", "who", True, is_pii=True)
+_USER = Column("user_id", "VARCHAR", "who", True, is_person=True)
 _ITEM = Column("item_id", "VARCHAR", "what", True)
 _DS = Column("ds", "DATE", "date of the night", True)
 

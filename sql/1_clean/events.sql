@@ -1,8 +1,9 @@
 -- grain: one delivery of one event
 -- reads: landed and delivery (the files being ingested), clean.events (the dates they touch)
 -- note: an exact duplicate is equal in all but its arrival, and is dropped; a later delivery that
---       differs supersedes the earlier one. Rows of the files being ingested are made anew.
-WITH deliveries AS (
+--       differs supersedes the earlier one. Rows of the files being ingested are made anew. Only
+--       ids that occur twice are compared: the hash of an id tells them from the others.
+WITH deliveries AS NOT MATERIALIZED (
     SELECT
         event_id,
         user_id,
@@ -13,8 +14,9 @@ WITH deliveries AS (
         request_id,
         session_id,
         value,
+        extra,
         file_id,
-        occurred_at::DATE AS ds,
+        ds,
         false AS is_known
     FROM landed
     WHERE misfit IS NULL
@@ -29,6 +31,7 @@ WITH deliveries AS (
         request_id,
         session_id,
         value,
+        extra,
         file_id,
         ds,
         true AS is_known
@@ -36,11 +39,40 @@ WITH deliveries AS (
     WHERE file_id NOT IN (SELECT d.file_id FROM delivery AS d)
 ),
 
+repeated AS (
+    SELECT hash(event_id, ds) AS id_hash
+    FROM deliveries
+    GROUP BY id_hash
+    HAVING count(*) > 1
+),
+
+once AS NOT MATERIALIZED (
+    SELECT
+        event_id,
+        user_id,
+        item_id,
+        behaviour,
+        occurred_at,
+        arrived_at,
+        NULL::TIMESTAMPTZ AS superseded_at,
+        request_id,
+        session_id,
+        value,
+        extra,
+        file_id,
+        ds
+    FROM deliveries
+    WHERE hash(event_id, ds) NOT IN (SELECT r.id_hash FROM repeated AS r)
+),
+
 contents AS (
     SELECT
         *,
-        row(user_id, item_id, behaviour, occurred_at, request_id, session_id, value) AS content
+        row(
+            user_id, item_id, behaviour, occurred_at, request_id, session_id, value, extra
+        ) AS content
     FROM deliveries
+    WHERE hash(event_id, ds) IN (SELECT r.id_hash FROM repeated AS r)
 ),
 
 compared AS (
@@ -49,11 +81,34 @@ compared AS (
         lag(content) OVER same_event AS content_before
     FROM contents
     WINDOW same_event AS (
-        PARTITION BY event_id, ds ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
+        PARTITION BY event_id, ds
+        ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
+    )
+),
+
+runs AS (
+    SELECT
+        *,
+        count(*) FILTER (content IS DISTINCT FROM content_before) OVER same_event AS run
+    FROM compared
+    WINDOW same_event AS (
+        PARTITION BY event_id, ds
+        ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
+        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
     )
 ),
 
 kept AS (
+    SELECT *
+    FROM runs
+    QUALIFY
+        is_known OR row_number() OVER (
+            PARTITION BY event_id, ds, run
+            ORDER BY is_known DESC, arrived_at ASC, file_id ASC
+        ) = 1
+),
+
+several AS (
     SELECT
         event_id,
         user_id,
@@ -65,14 +120,16 @@ kept AS (
         request_id,
         session_id,
         value,
+        extra,
         file_id,
         ds
-    FROM compared
-    WHERE is_known OR content IS DISTINCT FROM content_before
+    FROM kept
     WINDOW same_event AS (
-        PARTITION BY event_id, ds ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
+        PARTITION BY event_id, ds
+        ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
     )
 )
 
-SELECT * FROM kept
-ORDER BY ds, user_id, occurred_at, event_id, arrived_at
+SELECT * FROM once
+UNION ALL
+SELECT * FROM several

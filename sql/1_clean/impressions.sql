@@ -1,7 +1,7 @@
 -- grain: one delivery of one item in one request, shown or logged as a candidate
 -- reads: landed and delivery (the files being ingested), clean.impressions (the dates they touch)
 -- note: duplicates and later deliveries as in clean.events
-WITH deliveries AS (
+WITH deliveries AS NOT MATERIALIZED (
     SELECT
         impression_id,
         request_id,
@@ -15,8 +15,9 @@ WITH deliveries AS (
         p_logged,
         occurred_at,
         arrived_at,
+        extra,
         file_id,
-        occurred_at::DATE AS ds,
+        ds,
         false AS is_known
     FROM landed
     WHERE misfit IS NULL
@@ -34,6 +35,7 @@ WITH deliveries AS (
         p_logged,
         occurred_at,
         arrived_at,
+        extra,
         file_id,
         ds,
         true AS is_known
@@ -41,14 +43,44 @@ WITH deliveries AS (
     WHERE file_id NOT IN (SELECT d.file_id FROM delivery AS d)
 ),
 
+repeated AS (
+    SELECT hash(impression_id, ds) AS id_hash
+    FROM deliveries
+    GROUP BY id_hash
+    HAVING count(*) > 1
+),
+
+once AS NOT MATERIALIZED (
+    SELECT
+        impression_id,
+        request_id,
+        user_id,
+        item_id,
+        is_shown,
+        position,
+        policy,
+        policy_version,
+        policy_score,
+        p_logged,
+        occurred_at,
+        arrived_at,
+        NULL::TIMESTAMPTZ AS superseded_at,
+        extra,
+        file_id,
+        ds
+    FROM deliveries
+    WHERE hash(impression_id, ds) NOT IN (SELECT r.id_hash FROM repeated AS r)
+),
+
 contents AS (
     SELECT
         *,
         row(
             request_id, user_id, item_id, is_shown, position,
-            policy, policy_version, policy_score, p_logged, occurred_at
+            policy, policy_version, policy_score, p_logged, occurred_at, extra
         ) AS content
     FROM deliveries
+    WHERE hash(impression_id, ds) IN (SELECT r.id_hash FROM repeated AS r)
 ),
 
 compared AS (
@@ -62,7 +94,29 @@ compared AS (
     )
 ),
 
+runs AS (
+    SELECT
+        *,
+        count(*) FILTER (content IS DISTINCT FROM content_before) OVER same_impression AS run
+    FROM compared
+    WINDOW same_impression AS (
+        PARTITION BY impression_id, ds
+        ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
+        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    )
+),
+
 kept AS (
+    SELECT *
+    FROM runs
+    QUALIFY
+        is_known OR row_number() OVER (
+            PARTITION BY impression_id, ds, run
+            ORDER BY is_known DESC, arrived_at ASC, file_id ASC
+        ) = 1
+),
+
+several AS (
     SELECT
         impression_id,
         request_id,
@@ -77,15 +131,16 @@ kept AS (
         occurred_at,
         arrived_at,
         lead(arrived_at) OVER same_impression AS superseded_at,
+        extra,
         file_id,
         ds
-    FROM compared
-    WHERE is_known OR content IS DISTINCT FROM content_before
+    FROM kept
     WINDOW same_impression AS (
         PARTITION BY impression_id, ds
         ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
     )
 )
 
-SELECT * FROM kept
-ORDER BY ds, user_id, occurred_at, impression_id, arrived_at
+SELECT * FROM once
+UNION ALL
+SELECT * FROM several

@@ -5,21 +5,21 @@
 --       (of two that arrived at once, the one ingested last); rows derived from events give way
 WITH deliveries AS (
     SELECT
-        landed.item_id,
-        landed.category,
-        landed.product_type,
-        landed.brand,
-        landed.title,
-        landed.price,
-        coalesce(landed.is_in_stock, true) AS is_in_stock,
-        landed.available_from,
-        landed.arrived_at,
-        landed.file_id,
-        delivery.snapshot_ds AS ds,
+        item_id,
+        category,
+        product_type,
+        brand,
+        title,
+        price,
+        coalesce(is_in_stock, true) AS is_in_stock,
+        available_from,
+        arrived_at,
+        extra,
+        file_id,
+        ds,
         false AS is_known
     FROM landed
-    INNER JOIN delivery USING (file_id)
-    WHERE landed.misfit IS NULL
+    WHERE misfit IS NULL
     UNION ALL
     SELECT
         item_id,
@@ -31,6 +31,7 @@ WITH deliveries AS (
         is_in_stock,
         available_from,
         arrived_at,
+        extra,
         file_id,
         ds,
         true AS is_known
@@ -47,6 +48,6 @@ QUALIFY
             arrived_at DESC,
             is_known ASC,
             file_id ASC,
-            row(category, product_type, brand, title, price, is_in_stock, available_from) ASC
+            row(category, product_type, brand, title, price, is_in_stock, available_from, extra) ASC
     ) = 1
 ORDER BY ds, item_id

@@ -11,6 +11,7 @@ SELECT
     true AS is_in_stock,
     min(ds) AS available_from,
     min(arrived_at) AS arrived_at,
+    NULL::VARCHAR AS extra,
     'derived' AS file_id,
     $ds AS ds
 FROM clean.events

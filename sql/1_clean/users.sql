@@ -3,17 +3,17 @@
 -- note: dates and repeated users as in clean.items
 WITH deliveries AS (
     SELECT
-        landed.user_id,
-        landed.age_band,
-        landed.country,
-        landed.joined_on,
-        landed.arrived_at,
-        landed.file_id,
-        delivery.snapshot_ds AS ds,
+        user_id,
+        age_band,
+        country,
+        joined_on,
+        arrived_at,
+        extra,
+        file_id,
+        ds,
         false AS is_known
     FROM landed
-    INNER JOIN delivery USING (file_id)
-    WHERE landed.misfit IS NULL
+    WHERE misfit IS NULL
     UNION ALL
     SELECT
         user_id,
@@ -21,6 +21,7 @@ WITH deliveries AS (
         country,
         joined_on,
         arrived_at,
+        extra,
         file_id,
         ds,
         true AS is_known
@@ -33,6 +34,10 @@ FROM deliveries
 QUALIFY
     row_number() OVER (
         PARTITION BY user_id, ds
-        ORDER BY arrived_at DESC, is_known ASC, file_id ASC, row(age_band, country, joined_on) ASC
+        ORDER BY
+            arrived_at DESC,
+            is_known ASC,
+            file_id ASC,
+            row(age_band, country, joined_on, extra) ASC
     ) = 1
 ORDER BY ds, user_id

@@ -7,6 +7,7 @@ SELECT
     NULL::VARCHAR AS country,
     min(ds) AS joined_on,
     min(arrived_at) AS arrived_at,
+    NULL::VARCHAR AS extra,
     'derived' AS file_id,
     $ds AS ds
 FROM clean.events

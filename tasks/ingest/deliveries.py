@@ -63,13 +63,19 @@ def new_deliveries(
     rows = _known(s)
     newest = {(row.dataset, row.path): row for row in rows}
     hashes = {dataset: mapping_hash(mapping, dataset) for dataset in mapping.sources()}
-    read = [row for row in rows if row.mapping_hash == hashes.get(row.dataset)]
+    read = [
+        row
+        for row in rows
+        if row.mapping_hash == hashes.get(row.dataset) or row.state == "withdrawn"
+    ]
     first_with = {_content_key(row): row.path for row in reversed(read) if row.state != "refused"}
     there = {(_content_key(row), row.path) for row in read}
     found: list[Delivery] = []
     for file in sorted(files, key=lambda file: (_arrived_at(file, mapping), file.path)):
         last = newest.get((file.dataset, file.path))
-        is_current = last is not None and last.mapping_hash == hashes[file.dataset]
+        is_current = last is not None and (
+            last.mapping_hash == hashes[file.dataset] or last.state == "withdrawn"
+        )
         if (
             is_current
             and last

@@ -57,11 +57,12 @@ def _landed(landing: Path, dataset: str, source: Source, path: Path) -> LandedFi
         path=relative,
         n_bytes=stat.st_size,
         modified_at=datetime.fromtimestamp(stat.st_mtime, UTC),
-        delivered=_date_in(relative, dataset, source),
+        delivered=date_in(relative, dataset, source),
     )
 
 
-def _date_in(path: str, dataset: str, source: Source) -> date | None:
+def date_in(path: str, dataset: str, source: Source) -> date | None:
+    """The date in a path, if the mapping looks for one. Raises SourceError where there is none."""
     if source.arrived.path is None:
         return None
     match = re.search(source.arrived.path, path)

@@ -2,28 +2,45 @@
 
 import csv
 import gzip
+from array import array
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import TextIOWrapper
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
+import pyarrow as pa
+
 from tasks.mapping import Source
 
+Compression = Literal["none", "gzip", "zstd"]
 _LONGEST_FIELD = 1 << 22  # characters; DuckDB refuses lines half as long
+_ENDINGS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+_MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
-def header(path: Path, source: Source) -> tuple[str, ...]:
+def compression_of(path: Path) -> Compression:
+    """Told by the first bytes; a ValueError where the name promises what they do not hold."""
+    with path.open("rb") as handle:
+        start = handle.read(4)
+    kinds = (kind for magic, kind in _MAGIC.items() if start.startswith(magic))
+    found: Compression = next(kinds, "none")
+    promised = _ENDINGS.get(path.suffix.lower(), found)
+    if found != promised:
+        raise ValueError(f"its name says {promised}, its first bytes do not")
+    return found
+
+
+def header(path: Path, source: Source, delimiter: str) -> tuple[str, ...]:
     """The column names of a CSV file; a column without a name gets one by its place."""
     with _open_text(path, source, newline="\n") as lines:
         first = lines.readline(1 << 20).lstrip("\ufeff").rstrip("\r\n")
     if not first:
         raise ValueError("it is empty: not even a header line")
-    if len(source.delimiter) > 1:
-        names = first.split(source.delimiter)
+    if len(delimiter) > 1:
+        names = first.split(delimiter)
     else:
-        names = next(_records([first], source))
+        names = next(_records([first], source, delimiter))
     return tuple(name or f"column {place}" for place, name in enumerate(names, 1))
 
 
@@ -37,52 +54,47 @@ def refuse_big_endian(path: Path, source: Source) -> None:
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines of a file: of what the reader rejected, and of the records that it took."""
+    """Lines of a CSV file: of what the reader rejected, and of the records that it took."""
 
-    rejected: dict[int, int]
-    taken: dict[int, int]
+    rejected: dict[int, int] = field(default_factory=dict)
+    taken: "array[int]" = field(default_factory=lambda: array("q"))
 
 
 def lines_of(
-    path: Path, source: Source, rejected: Collection[int], numbers: Collection[int]
+    path: Path, source: Source, delimiter: str, rejected: Collection[int], n_taken: int
 ) -> Lines:
-    """Where the reader's lines `rejected` and the `numbers`th records that it took begin.
+    """Where the reader's lines `rejected` and the first `n_taken` records that it took begin.
 
     DuckDB counts a record that spans lines as one line, blank lines as one each.
     """
-    found = Lines({}, {})
-    last_rejected, last_taken = max(rejected, default=0), max(numbers, default=0)
-    n = 0
-    for row, line, is_record in _rows(path, source):
-        if n >= last_taken and row > last_rejected:
+    found = Lines()
+    last_rejected = max(rejected, default=0)
+    for row, line, is_record in _rows(path, source, delimiter):
+        if len(found.taken) >= n_taken and row > last_rejected:
             break
         if row in rejected:
             found.rejected[row] = line
         elif is_record:
-            n += 1
-            if n in numbers:
-                found.taken[n] = line
+            found.taken.append(line)
     return found
 
 
-def _rows(path: Path, source: Source) -> Iterator[tuple[int, int, bool]]:
+def _rows(path: Path, source: Source, delimiter: str) -> Iterator[tuple[int, int, bool]]:
     """As the reader counts: (its line, the file's line, whether it is a record), from 1 on."""
-    if source.format == "jsonl":
-        yield from ((line, line, True) for line in count(1))
     csv.field_size_limit(_LONGEST_FIELD)
     with _open_text(path, source, newline="") as text:
-        reader = _records(text, source)
+        reader = _records(text, source, delimiter)
         last = 0
         for row, record in enumerate(reader, 1):
             first, last = last + 1, reader.line_num
             yield row, first, bool(record) and not (source.header and row == 1)
 
 
-def _records(lines: Iterable[str], source: Source) -> Any:
+def _records(lines: Iterable[str], source: Source, delimiter: str) -> Any:
     """A csv reader; for a delimiter of several characters, one that finds the lines only."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE
     return csv.reader(
-        lines, delimiter=source.delimiter[0], quotechar=source.quote or None, quoting=quoting
+        lines, delimiter=delimiter[0], quotechar=source.quote or None, quoting=quoting
     )
 
 
@@ -91,6 +103,10 @@ def _open_text(path: Path, source: Source, *, newline: str) -> TextIO:
 
 
 def _open_binary(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    return path.open("rb")
+    match compression_of(path):
+        case "gzip":
+            return cast(BinaryIO, gzip.open(path, "rb"))
+        case "zstd":
+            return cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+        case "none":
+            return path.open("rb")

@@ -8,7 +8,8 @@ import sql
 from tasks.errors import SourceError
 from tasks.ingest.deliveries import OCCURRENCES, SNAPSHOTS, Delivery, new_deliveries
 from tasks.ingest.landing import Arrival
-from tasks.ingest.load import load_batch
+from tasks.ingest.load import ingest_files
+from tasks.ingest.mend import finish_withdrawals
 from tasks.lake.session import session
 from tasks.lake.tables import Lake
 from tasks.records import TableVersion
@@ -19,18 +20,18 @@ from tasks.transform import build_snapshot
 def ingest(shop: Shop, arrival: Arrival, run_id: str) -> tuple[date, list[TableVersion]]:
     """Bring what has arrived into the clean tables; returns the night's date and what was written.
 
-    Raises SourceError where no record has a date, StorageError where the lake fails.
+    Raises SourceError where no record has a date or a contract stops, SettingsError where the key
+    of the pseudonyms is another, StorageError where the lake fails.
     """
     lake, compute, mapping, landing = shop.lake, shop.settings.compute, shop.mapping, shop.landing
+    finish_withdrawals(shop, run_id)
     with session(lake, compute) as s:
         found = new_deliveries(s, landing, mapping, arrival.files)
     written: list[TableVersion] = []
     ds = arrival.ds
     for datasets in (OCCURRENCES, SNAPSHOTS):
-        for dataset, batch in _batches(found, datasets, compute.batch_mb):
-            with session(lake, compute) as s:
-                source = mapping.sources()[dataset]
-                written += load_batch(s, landing, dataset, source, batch, run_id=run_id, night=ds)
+        for dataset, files in _batches(found, datasets, compute.batch_mb):
+            written += ingest_files(shop, dataset, files, run_id=run_id, night=ds)
         ds = ds or _newest_day(lake, landing)
     assert ds is not None
     written += _derive(shop, arrival, ds)

@@ -1,16 +1,29 @@
 """The SQL that reads one dataset's files as the mapping says: typed fields and, per record, a
-reason if it does not fit. Nothing is read here; the SQL is run by `tasks.ingest.load`.
+reason if it does not fit. Nothing is read here; the SQL is run by `tasks.ingest.stage`.
 
 Our own columns beside the raw ones are called "# file", "# n" and so on, so that a shop may call
 its columns as it likes.
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from tasks.ingest.formats import Layout, paths_sql
+from tasks.ingest.pseudonyms import pseudonym_sql
 from tasks.lake.literals import identifier, literal
-from tasks.mapping import FIELDS, REQUIRED, Behaviour, Events, Impressions, Source, Time
+from tasks.mapping import (
+    FIELDS,
+    REQUIRED,
+    Behaviour,
+    Events,
+    Impressions,
+    Source,
+    Time,
+    TimeUnit,
+    is_path,
+    path_parts,
+)
 
 # A date in a path has no zone: a file "of the day" may reach as far as clocks differ on earth.
 FUTURE_TOLERANCE = {"path": "INTERVAL 14 HOUR", "clock": "INTERVAL 1 HOUR"}
@@ -18,53 +31,100 @@ _MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0}
 _END_OF_TIME_US = 253_402_300_799_000_000  # 9999-12-31, where dates end in most tools
 _FIRST_DATE, _LAST_DATE = "DATE '0001-01-01'", "DATE '9999-12-31'"
 _MAX_INTEGER = 2_147_483_647
-_GLOB = re.compile(r"[\[*?]")
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field: the SQL of its value, and (reason, condition) for each way not to fit."""
+    """One field: the SQL of its value, (reason, condition) for each way not to fit, and of what
+    is kept where that is not the value. Conditions and `kept` see values under `column`.
+    """
 
     name: str
     value: str
     misfits: tuple[tuple[str, str], ...]
+    kept: str | None = None
+
+    @property
+    def column(self) -> str:
+        """The value's column, between being made and being judged."""
+        return _column(self.name)
+
+    @property
+    def output(self) -> str:
+        """What goes into the clean table."""
+        return self.kept or self.column
 
 
-def landed_sql(dataset: str, source: Source, files: Sequence[str], names: Sequence[str]) -> str:
-    """A SELECT of `landed` records: file_id, n, record, fields, arrived_at, misfit.
+def _column(name: str) -> str:
+    return identifier(f"# field {name}")
 
-    `names` are the raw columns of `files`. `n` counts records through all the files in order,
-    blank lines too, whose misfit is the empty text. The SELECT reads `delivery` (filename,
-    file_id, arrived_at), which the caller makes.
+
+@dataclass(frozen=True)
+class How:
+    """What the settings and the contract add to a mapping.
+
+    `absent` are raw columns that the files lack and whose contract sends such files to quarantine.
+    Of JSON lines, every `step`-th is kept as it is, for the columns that it has.
     """
-    records = _json_records if source.format == "jsonl" else _csv_records
-    fields = _fields(dataset, source)
-    values = ",\n    ".join(f"{field.value} AS {identifier(field.name)}" for field in fields)
-    misfits = [misfit for field in fields for misfit in field.misfits]
-    return f"""WITH records AS (
-    SELECT row_number() OVER () AS "# n", * FROM ({records(source, files, names)})
+
+    pseudonymises: bool = False
+    keeps_extra: bool = False
+    absent: tuple[str, ...] = ()
+    step: int = 1
+
+
+def landed_sql(dataset: str, source: Source, layout: Layout, files: Sequence[str], how: How) -> str:
+    """A SELECT of `landed` records of files of one layout; blank lines are none.
+
+    It reads `delivery` (filename, file_id, arrived_at, snapshot_ds), which the caller makes.
+    """
+    fields = _fields(dataset, source, how)
+    values = ",\n    ".join(f"{each.value} AS {each.column}" for each in fields)
+    outputs = ",\n    ".join(f"{each.output} AS {identifier(each.name)}" for each in fields)
+    misfits = [misfit for each in fields for misfit in each.misfits]
+    day = "CAST(occurred_at AS DATE)" if dataset in ("events", "impressions") else "snapshot_ds"
+    return f"""WITH delivered AS (
+    SELECT records.*, delivery.file_id AS "# file_id", delivery.arrived_at AS "# arrived_at",
+        delivery.snapshot_ds AS "# snapshot_ds"
+    FROM ({records_sql(source, layout, files, how)}) AS records
+    INNER JOIN delivery ON records."# file" = delivery.filename
 ),
-delivered AS (
-    SELECT records.*, delivery.file_id AS "# file_id", delivery.arrived_at AS "# arrived_at"
-    FROM records INNER JOIN delivery ON records."# file" = delivery.filename
+typed AS (SELECT *{_typed(source)} FROM delivered),
+valued AS (SELECT *, {_arrived(source)} AS "# arrived",
+    {values}
+    FROM typed
 ),
-typed AS (SELECT *{_typed(source)} FROM delivered)
-SELECT "# file_id" AS file_id, "# n" AS n, "# record" AS record,
-    {values},
-    {_arrived(source)} AS arrived_at,
-    {_reason(source, misfits)} AS misfit
-FROM typed"""
+judged AS (
+    SELECT "# file_id" AS file_id, "# record" AS record, "# snapshot_ds" AS snapshot_ds,
+    {outputs},
+    "# extra" AS extra,
+    "# looked_at" AS looked_at,
+    "# arrived" AS arrived_at,
+    {_reason(source, [*_absent(how), *misfits])} AS misfit
+    FROM valued
+)
+SELECT * EXCLUDE (record, snapshot_ds), if(misfit IS NULL, NULL, record) AS record,
+    if(misfit IS NULL, {day}, NULL) AS ds
+FROM judged"""
+
+
+def _absent(how: How) -> list[tuple[str, str]]:
+    return [(f"missing column: {name}", "true") for name in how.absent]
 
 
 def landed_columns(dataset: str) -> dict[str, str]:
-    """The columns of `landed` and their types."""
-    columns: dict[str, str] = {"file_id": "VARCHAR", "n": "BIGINT", "record": "VARCHAR"}
-    columns |= FIELDS[dataset]
+    """The columns of `landed` and their types.
+
+    `record` is a hash of a misfit's text, by which its line is found; `extra` holds as JSON what
+    the mapping does not name, where the contract keeps it.
+    """
+    columns: dict[str, str] = {"file_id": "VARCHAR", **FIELDS[dataset]}
     if dataset in ("events", "impressions"):
         columns["occurred_at"] = "TIMESTAMPTZ"
     if dataset == "events":
         columns["behaviour"] = "VARCHAR"
-    return columns | {"arrived_at": "TIMESTAMPTZ", "misfit": "VARCHAR"}
+    ours = {"arrived_at": "TIMESTAMPTZ", "misfit": "VARCHAR", "record": "UBIGINT", "ds": "DATE"}
+    return columns | {"extra": "VARCHAR", "looked_at": "VARCHAR"} | ours
 
 
 def raw_columns(source: Source) -> list[str]:
@@ -79,39 +139,168 @@ def raw_columns(source: Source) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def _json_records(source: Source, files: Sequence[str], names: Sequence[str]) -> str:
-    shape = "{" + ", ".join(f'"{_json_text(name)}": "VARCHAR"' for name in names) + "}"
-    columns = ", ".join(f"j.{identifier(name)} AS {identifier(name)}" for name in names)
-    return f"""SELECT "# file", "# record", j IS NULL AS "# broken", {columns}
-FROM (
-    SELECT "# file", CASE WHEN trim(line) <> '' THEN line END AS "# record",
-        CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT'
-            THEN from_json(line, {literal(shape)}) END AS j
-    FROM read_csv({_paths(files)}, columns = {{line: 'VARCHAR'}}, delim = chr(1),
+def named_columns(source: Source) -> set[str]:
+    """The raw columns, of a path the first, that the mapping names or says to ignore."""
+    return {path_parts(name)[0] for name in (*raw_columns(source), *source.ignored)}
+
+
+def records_sql(source: Source, layout: Layout, files: Sequence[str], how: How) -> str:
+    """The records of files of one layout: the raw columns that the mapping names, as text.
+
+    Also "# file", "# record" (a hash of the text), "# broken" (no record at all), "# extra" and
+    "# looked_at".
+    """
+    match layout.format:
+        case "jsonl":
+            return _json_records(source, layout, files, how)
+        case "csv":
+            return _csv_records(source, layout, files, how)
+        case "parquet":
+            return _parquet_records(source, layout, files, how)
+
+
+def numbered_sql(source: Source, layout: Layout, file: str) -> str:
+    """Every record of one file: its number n from 1 on, its text and the hash of it."""
+    match layout.format:
+        case "jsonl":
+            text, record, read = "line", "hash(line)", lines_sql(source, layout, [file])
+            number = "row_number() OVER ()"
+        case "csv":
+            text, record = _csv_text(layout), _row_hash(layout)
+            number, read = "row_number() OVER ()", _read_csv(source, layout, [file])
+        case "parquet":
+            text = f"CAST(to_json({_packed(layout.names)}) AS VARCHAR)"
+            record, number = _row_hash(layout), '"# number" + 1'
+            read = _read_parquet([file])
+    return f"SELECT {number} AS n, {text} AS text, {record} AS record FROM {read}"
+
+
+def lines_sql(source: Source, layout: Layout, files: Sequence[str]) -> str:
+    """A reader of lines as they are, with the rejects kept."""
+    return f"""read_csv({paths_sql(list(files))}, columns = {{line: 'VARCHAR'}}, delim = chr(1),
         quote = '', escape = '', header = false, auto_detect = false, filename = '# file',
-        encoding = {literal(source.encoding)}, hive_partitioning = false, store_rejects = true)
+        compression = '{layout.compression}', encoding = {literal(source.encoding)},
+        hive_partitioning = false, store_rejects = true, rejects_limit = 0)"""
+
+
+def _json_records(source: Source, layout: Layout, files: Sequence[str], how: How) -> str:
+    names = raw_columns(source)
+    columns = "".join(f", j[{n}] AS {identifier(name)}" for n, name in enumerate(names, 1))
+    wanted = literal([name if is_path(name) else _pointer(name) for name in names])
+    known = dict.fromkeys(sorted(named_columns(source)))
+    rest = f"json_merge_patch(line, {literal(json.dumps(known))})"
+    blank = "chr(32) || chr(9) || chr(13)"  # trimming costs more than parsing: only where needed
+    kept = (
+        f"if(j IS NULL, NULL, nullif(CAST({rest} AS VARCHAR), '{{}}'))"
+        if how.keeps_extra
+        else "NULL"
+    )
+    return f"""SELECT "# file", hash(line) AS "# record", j IS NULL AS "# broken",
+    {kept}::VARCHAR AS "# extra",
+    CASE WHEN j IS NOT NULL AND hash(line) % {how.step} = 0 THEN line END AS "# looked_at"{columns}
+FROM (
+    SELECT "# file", line, CASE
+        WHEN json_valid(line)
+            AND (starts_with(line, '{{') OR starts_with(ltrim(line, {blank}), '{{'))
+        THEN json_extract_string(line, {wanted}) END AS j
+    FROM {lines_sql(source, layout, files)}
+    WHERE starts_with(line, '{{') OR trim(line, {blank}) <> ''
 )"""
 
 
-def _csv_records(source: Source, files: Sequence[str], names: Sequence[str]) -> str:
-    columns = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in names)
-    used = ", ".join(identifier(name) for name in raw_columns(source))
-    joined = ", ".join(f"coalesce({identifier(name)}, '')" for name in names)
-    return f"""SELECT "# file", nullif(concat_ws({literal(source.delimiter)}, {joined}), '')
-    AS "# record", false AS "# broken", {used}
-FROM read_csv({_paths(files)}, columns = {{{columns}}}, delim = {literal(source.delimiter)},
-    quote = {literal(source.quote)}, escape = {literal(source.quote)},
-    header = {str(source.header).lower()}, auto_detect = false, filename = '# file',
-    encoding = {literal(source.encoding)}, hive_partitioning = false, store_rejects = true)"""
+def _pointer(name: str) -> str:
+    """A JSON pointer to a field of the record, whatever its name."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
-def _paths(files: Sequence[str]) -> str:
-    """Paths as they are: DuckDB would take brackets, stars and question marks for patterns."""
-    return literal([_GLOB.sub(r"[\g<0>]", file) for file in files])
+def _csv_records(source: Source, layout: Layout, files: Sequence[str], how: How) -> str:
+    used = "".join(
+        f", {identifier(name) if name in layout.names else 'NULL::VARCHAR'} AS {identifier(name)}"
+        for name in raw_columns(source)
+    )
+    only = layout.names[0] if len(layout.names) == 1 else None
+    blank = f"\nWHERE coalesce({identifier(only)}, '') <> ''" if only else ""
+    kept = _extra(source, layout) if how.keeps_extra else "NULL::VARCHAR"
+    return f"""SELECT "# file", {_row_hash(layout)} AS "# record", false AS "# broken",
+    {kept} AS "# extra", NULL::VARCHAR AS "# looked_at"{used}
+FROM {_read_csv(source, layout, files)}{blank}"""
 
 
-def _json_text(name: str) -> str:
-    return name.replace("\\", "\\\\").replace('"', '\\"')
+def _read_csv(source: Source, layout: Layout, files: Sequence[str]) -> str:
+    columns = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in layout.names)
+    return f"""read_csv({paths_sql(list(files))}, columns = {{{columns}}},
+    delim = {literal(layout.delimiter)}, quote = {literal(source.quote)},
+    escape = {literal(source.quote)}, header = {str(source.header).lower()}, auto_detect = false,
+    filename = '# file', compression = '{layout.compression}',
+    encoding = {literal(source.encoding)}, hive_partitioning = false, store_rejects = true,
+    rejects_limit = 0)"""
+
+
+def _csv_text(layout: Layout) -> str:
+    joined = ", ".join(f"coalesce({identifier(name)}, '')" for name in layout.names)
+    return f"concat_ws({literal(layout.delimiter)}, {joined})"
+
+
+def _row_hash(layout: Layout) -> str:
+    return f"hash({', '.join(identifier(name) for name in layout.names)})"
+
+
+def _extra(source: Source, layout: Layout) -> str:
+    """What the mapping does not name, as JSON."""
+    named = named_columns(source)
+    rest = [name for name in layout.names if name not in named]
+    if not rest:
+        return "NULL::VARCHAR"
+    # A patch of null takes a key away, so columns that are null leave no trace.
+    patch = f"json_merge_patch('{{}}', CAST(to_json({_packed(rest)}) AS VARCHAR))"
+    return f"nullif(CAST({patch} AS VARCHAR), '{{}}')"
+
+
+def _packed(names: Sequence[str]) -> str:
+    return "struct_pack(" + ", ".join(f"{identifier(n)} := {identifier(n)}" for n in names) + ")"
+
+
+def _parquet_records(source: Source, layout: Layout, files: Sequence[str], how: How) -> str:
+    types = dict(layout.columns)
+    used = "".join(
+        f", {_parquet_text(source, name, types)} AS {identifier(name)}"
+        for name in raw_columns(source)
+    )
+    kept = _extra(source, layout) if how.keeps_extra else "NULL::VARCHAR"
+    return f"""SELECT "# file", {_row_hash(layout)} AS "# record", false AS "# broken",
+    {kept} AS "# extra", NULL::VARCHAR AS "# looked_at"{used}
+FROM {_read_parquet(files)}"""
+
+
+def _read_parquet(files: Sequence[str]) -> str:
+    return (
+        f'(SELECT *, file_row_number AS "# number" FROM read_parquet({paths_sql(list(files))}, '
+        "filename = '# file', hive_partitioning = false))"
+    )
+
+
+def _parquet_text(source: Source, column: str, types: Mapping[str, str]) -> str:
+    """A Parquet column as the text that JSON would have had; a timestamp in the mapping's unit."""
+    value, kind = identifier(column), types.get(column)
+    top, *inner = path_parts(column)
+    if kind is None and inner and top in types:
+        return f"json_extract_string(to_json({identifier(top)}), {literal('$' + ''.join(inner))})"
+    if kind is None:
+        return "NULL::VARCHAR"
+    if kind.startswith(("STRUCT", "MAP", "UNION")) or kind.endswith("]"):
+        return f"CAST(to_json({value}) AS VARCHAR)"
+    unit = _unit_of(source, column)
+    if kind.startswith("TIMESTAMP") and unit is not None and unit != "iso":
+        per_second = {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
+        return f"CAST(epoch_us({value}) / {per_second} AS VARCHAR)"
+    return f"CAST({value} AS VARCHAR)"
+
+
+def _unit_of(source: Source, column: str) -> TimeUnit | None:
+    times = [source.arrived.column]
+    if isinstance(source, Events | Impressions):
+        times.append(source.time)
+    return next((each.unit for each in times if each and each.column == column), None)
 
 
 def _typed(source: Source) -> str:
@@ -132,7 +321,7 @@ def _text(source: Source, column: str) -> str:
     return identifier("text of " + column if column in source.types else column)
 
 
-def _fields(dataset: str, source: Source) -> list[Field]:
+def _fields(dataset: str, source: Source, how: How) -> list[Field]:
     fields = [
         _field(dataset, source, name)
         for name in FIELDS[dataset]
@@ -142,9 +331,10 @@ def _fields(dataset: str, source: Source) -> list[Field]:
         fields.append(_time_field(source, source.time))
     if isinstance(source, Events):
         fields.append(_behaviour_field(source.behaviour))
-    id_name = {"events": "event_id", "impressions": "impression_id"}.get(dataset)
-    if id_name is not None:
-        fields = _with_id(fields, id_name)
+    if how.pseudonymises:
+        fields = [_pseudonymous(each) if each.name == "user_id" else each for each in fields]
+    if isinstance(source, Events | Impressions):
+        fields = _with_id(fields, "event_id" if dataset == "events" else "impression_id", source)
     fields.extend(
         Field(name, f"NULL::{kind}", ())
         for name, kind in FIELDS[dataset].items()
@@ -153,17 +343,22 @@ def _fields(dataset: str, source: Source) -> list[Field]:
     return fields
 
 
-def _with_id(fields: list[Field], id_name: str) -> list[Field]:
-    """The shop's id; where there is none, or it is empty, a hash of all the other fields."""
+def _pseudonymous(field: Field) -> Field:
+    return replace(field, kept=pseudonym_sql(field.column))
+
+
+def _with_id(fields: list[Field], id_name: str, source: Events | Impressions) -> list[Field]:
+    """The shop's id; where there is none, or it is empty, a hash of its key or of all fields."""
     others = [field for field in fields if field.name != id_name]
-    parts = ", ".join(f"coalesce(CAST({field.value} AS VARCHAR), '')" for field in others)
+    hashed = [field for field in others if not source.key or field.name in source.key]
+    parts = ", ".join(f"coalesce(CAST({field.output} AS VARCHAR), '')" for field in hashed)
     made = f"md5(concat_ws(chr(31), {parts}))"
     given = [
-        Field(id_name, f"coalesce({field.value}, {made})", field.misfits)
+        replace(field, kept=f"coalesce({field.column}, {made})")
         for field in fields
         if field.name == id_name
     ]
-    return [*(given or [Field(id_name, made, ())]), *others]
+    return [*(given or [Field(id_name, "NULL", (), made)]), *others]
 
 
 def _field(dataset: str, source: Source, name: str) -> Field:
@@ -171,12 +366,13 @@ def _field(dataset: str, source: Source, name: str) -> Field:
     column = source.columns.get(name)
     label = column if column is not None else name
     text = _text(source, column) if column is not None else f"({source.expressions[name]})"
+    value = _column(name)
     if kind == "VARCHAR":
-        value = f"nullif(CAST({text} AS VARCHAR), '')"
+        made = f"nullif(CAST({text} AS VARCHAR), '')"
         misfits = [(f"wrong type: {label} is no text", _is_nested(value))]
     else:
-        value = f"try_cast({text} AS {kind})"
-        is_lost = f"nullif(CAST({text} AS VARCHAR), '') IS NOT NULL AND {value} IS NULL"
+        made = f"try_cast({text} AS {kind})"
+        is_lost = f"{value} IS NULL AND nullif(CAST({text} AS VARCHAR), '') IS NOT NULL"
         misfits = [(f"wrong type: {label} is no {kind}", is_lost)]
     if kind == "DOUBLE":
         misfits.append((f"not finite: {label}", f"NOT isfinite({value})"))
@@ -186,12 +382,12 @@ def _field(dataset: str, source: Source, name: str) -> Field:
     if name in REQUIRED[dataset]:
         misfits.insert(0, (f"missing field: {label}", f"{value} IS NULL"))
     misfits.extend(_ranges(name, value, label))
-    return Field(name, value, tuple(misfits))
+    return Field(name, made, tuple(misfits))
 
 
 def _is_nested(value: str) -> str:
     """A JSON object or list where a text belongs; a text that merely begins so is valid."""
-    return f"left({value}, 1) IN ('{{', '[') AND json_valid({value})"
+    return f"(starts_with({value}, '{{') OR starts_with({value}, '[')) AND json_valid({value})"
 
 
 def _ranges(name: str, value: str, label: str) -> list[tuple[str, str]]:
@@ -209,19 +405,18 @@ def _ranges(name: str, value: str, label: str) -> list[tuple[str, str]]:
 
 def _time_field(source: Source, time: Time) -> Field:
     text = f"nullif({_text(source, time.column)}, '')"
-    value = time_sql(text, time)
-    arrived = _arrived(source)
+    value = _column("occurred_at")
     tolerance = FUTURE_TOLERANCE["path" if source.arrived.path is not None else "clock"]
     return Field(
         "occurred_at",
-        value,
+        time_sql(text, time),
         (
             (f"missing field: {time.column}", f"{text} IS NULL"),
             (f"wrong type: {time.column} is no time", f"{value} IS NULL"),
             (f"out of range: {time.column} is before 1970", f"epoch({value}) < 0"),
             (
                 f"in the future: {time.column} is after the arrival",
-                f"{value} > {arrived} + {tolerance}",
+                f'{value} > "# arrived" + {tolerance}',
             ),
         ),
     )
@@ -258,14 +453,13 @@ def _arrived(source: Source) -> str:
 
 
 def _behaviour_field(behaviour: Behaviour) -> Field:
+    value = _column("behaviour")
     if behaviour.always is not None:
         return Field("behaviour", literal(behaviour.always), ())
     if behaviour.column is None:
         cases = "".join(f" WHEN {r.when} THEN {literal(r.behaviour)}" for r in behaviour.rules)
-        value = f"CASE{cases} END"
-        return Field(
-            "behaviour", value, (("unknown behaviour: no rule holds", f"{value} IS NULL"),)
-        )
+        unknown = (("unknown behaviour: no rule holds", f"{value} IS NULL"),)
+        return Field("behaviour", f"CASE{cases} END", unknown)
     column = identifier(behaviour.column)
     if behaviour.rules:
         cases = "".join(f" WHEN {r.when} THEN {literal(r.behaviour)}" for r in behaviour.rules)
@@ -274,10 +468,9 @@ def _behaviour_field(behaviour: Behaviour) -> Field:
             f" WHEN {column} = {literal(raw)} THEN {literal(name)}"
             for raw, name in behaviour.values.items()
         )
-    value = f"CASE{cases} END"
     return Field(
         "behaviour",
-        value,
+        f"CASE{cases} END",
         (
             (f"missing field: {behaviour.column}", f"{column} IS NULL"),
             (f"unknown behaviour: {behaviour.column}", f"{value} IS NULL"),
@@ -286,7 +479,7 @@ def _behaviour_field(behaviour: Behaviour) -> Field:
 
 
 def _reason(source: Source, misfits: list[tuple[str, str]]) -> str:
-    broken = [("", '"# record" IS NULL'), ("not a JSON object", '"# broken"')]
+    broken = [("not a JSON object", '"# broken"')]
     types = [
         (
             f"wrong type: {name} is no {kind}",

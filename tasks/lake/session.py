@@ -1,5 +1,8 @@
 """A DuckDB session of one stage: its inputs are views over pinned versions, its output a stream."""
 
+import os
+import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,14 +19,16 @@ from tasks.lake.tables import Lake, Pinned, scan
 from tasks.settings import Compute
 
 BATCH_ROWS = 65_536
+_SPILL = f"nightrank-spill-{platform.node()}-"
 
 
 class Session:
     """A connection, the versions that it reads, and the parameters of its SQL."""
 
-    def __init__(self, lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, lake: Lake, con: duckdb.DuckDBPyConnection, spill: Path) -> None:
         self.lake = lake
         self.con = con
+        self.spill = spill
         self.pins: dict[str, Pinned] = {}
 
     def read(
@@ -77,14 +82,23 @@ def _between(since: date | None, upto: date | None) -> Callable[[dict[str, str]]
 @contextmanager
 def session(lake: Lake, compute: Compute) -> Iterator[Session]:
     """Open a session that stays within its memory and spills into a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="nightrank-spill-") as spill, connect() as con:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{_SPILL}{os.getpid()}-") as spill, connect() as con:
         con.execute(f"SET memory_limit = {literal(compute.memory_limit)}")
         con.execute(f"SET temp_directory = {literal(spill)}")
         if compute.threads:
             con.execute(f"SET threads = {compute.threads}")
         for layer in LAYERS:
             con.execute(f"CREATE SCHEMA {layer}")
-        yield Session(lake, con)
+        yield Session(lake, con, Path(spill))
+
+
+def _sweep() -> None:
+    """Remove the spill folders of processes that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SPILL}*"):
+        owner = folder.name.removeprefix(_SPILL).split("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_views(target: Path, views: Mapping[str, str]) -> None:

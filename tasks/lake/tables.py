@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from expectations.catalogue import Table, catalogue
@@ -150,7 +150,7 @@ class Lake:
                 mode="overwrite",
                 predicate=_predicate(where),
                 partition_by=list(table.partition_by),
-                writer_properties=WriterProperties(compression="ZSTD"),
+                writer_properties=_writing(table),
             )
         except CommitFailedError as error:
             raise ConflictError(
@@ -225,6 +225,15 @@ def scan(table: Table, files: Sequence[str]) -> str:
         f"SELECT {columns} FROM read_parquet({literal(list(files))}, "
         f"hive_partitioning = true, hive_types = {{{hive}}})"
     )
+
+
+@cache
+def _writing(table: Table) -> WriterProperties:
+    # A dictionary of values that hardly repeat costs half the time of a write and saves nothing,
+    # and their smallest and largest one help no reader.
+    plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+    varied = {column.name: plain for column in table.columns if column.is_varied}
+    return WriterProperties(compression="ZSTD", column_properties=varied or None)
 
 
 def _predicate(where: Partition) -> str:

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from tasks.query import ask
 
 if TYPE_CHECKING:
     # Both reach the models, and so torch; `--help` must not wait for that.
+    from tasks.ingest.mend import Reread, Withdrawal
     from tasks.night import Outcome
     from tasks.status import Status
 
@@ -138,6 +139,11 @@ class Terminal:
         self.say(f"landing: {status.landed}; records in quarantine: {status.n_quarantined:,}")
         for ds, outcome, reason in status.last_nights:
             self.say(f"night of {ds}: {outcome}. {reason}")
+        for ds, n_files, path in status.stale_nights:
+            self.say(
+                f"night of {ds} is stale: {n_files} file(s) changed its window since, such as "
+                f"{path}; nightrank run --ds {ds}"
+            )
         table = Table(header_style="bold")
         for name in ("table", "version", "rows", "newest", "days behind", "state"):
             is_number = name in ("version", "rows", "days behind")
@@ -156,6 +162,21 @@ class Terminal:
                 state,
             )
         self.console.print(table)
+
+    def rereads(self, files: "Sequence[Reread]") -> None:
+        """What reading files again did."""
+        for each in files:
+            what = each.problem or f"{each.n_before - each.n_now:,} of {each.n_before:,} moved"
+            self.say(f"{each.dataset} {each.path}: {what}")
+
+    def withdrawals(self, taken: "Sequence[Withdrawal]") -> None:
+        """What was taken back."""
+        for each in taken:
+            self.say(
+                f"{each.dataset} {each.path}: {each.n_clean:,} clean and "
+                f"{each.n_quarantined:,} quarantined records taken back"
+            )
+            self.rereads(each.restored)
 
 
 class Stages:

@@ -28,7 +28,16 @@ QUICK = """
 epochs = 4
 n_factors = 8
 """
-CLOCKS = {"ingested_at", "built_at", "checked_at", "started_at", "ended_at", "decided_at"}
+CLOCKS = {
+    "ingested_at",
+    "first_seen_at",
+    "moved_at",
+    "built_at",
+    "checked_at",
+    "started_at",
+    "ended_at",
+    "decided_at",
+}
 RUNS = {"run_id", "table_version", "seconds", "cpu_seconds", "peak_mb", "pins", "modified_at"}
 RUN_LOGS = ("ops.stages", "ops.nights", "ops.checks")
 _PROCESSES = multiprocessing.get_context("forkserver")

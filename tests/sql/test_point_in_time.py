@@ -137,7 +137,7 @@ def landed(name: str, given: Rows) -> Rows:
 
 def _delivered(row: Row) -> Row:
     """A raw row: its file and its arrival are named after its date."""
-    fields = {name: value for name, value in row.items() if name not in ("ds", "superseded_at")}
+    fields = {name: value for name, value in row.items() if name != "superseded_at"}
     return {**fields, "file_id": row["ds"], "arrived_at": f"{row['ds']} 23:30:00+00"}
 
 

@@ -20,6 +20,7 @@ _DELIVERY = {
     "file_id": "VARCHAR",
     "arrived_at": "TIMESTAMPTZ",
     "snapshot_ds": "DATE",
+    "delivered": "DATE",
 }
 _POSITIVES = {"behaviour": "VARCHAR", "weight": "DOUBLE"}
 
@@ -75,6 +76,8 @@ def _value(column: str, kind: str) -> str:
 
 def filled(name: str, rows: Sequence[Row], ds: str) -> list[Row]:
     """Rows with what they leave out: nothing where the catalogue allows it, else a plain value."""
+    if name == "landed":
+        return [{"ds": str(row.get("occurred_at", ds))[:10], **row} for row in rows]
     if name not in catalogue():
         return list(rows)
     required = [column for column in catalogue()[name].columns if column.required]

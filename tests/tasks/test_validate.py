@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+import sql as selects
 from expectations.catalogue import stored
 from tasks.errors import SettingsError, StorageError
 from tasks.records import CheckResult
@@ -24,19 +25,19 @@ ROWS = {
         SELECT
             'e' || i, ['ann', 'bob', 'cid'][1 + i % 3], ['A', 'B', 'C'][1 + i % 3],
             CASE WHEN i % 3 = 0 THEN 'purchase' ELSE 'click' END,
-            {AT} + to_minutes(i), {LATER}, NULL, NULL, NULL, 9.5, 'f1', {DS}
+            {AT} + to_minutes(i), {LATER}, NULL, NULL, NULL, 9.5, NULL, 'f1', {DS}
         FROM range(12) AS t(i)""",
     "clean.impressions": f"""
         SELECT
             'm' || i, 'r' || i // 2, 'ann', ['A', 'B'][1 + i % 2], true, 1 + i % 2, 'ranker', '1',
-            0.5, 0.25, {AT} + to_minutes(i), {LATER}, NULL, 'f1', {DS}
+            0.5, 0.25, {AT} + to_minutes(i), {LATER}, NULL, NULL, 'f1', {DS}
         FROM range(6) AS t(i)""",
     "clean.items": f"""
         SELECT
             unnest(['A', 'B', 'C', 'D']), 'c', 't', 'b', 'title', 5.0,
-            unnest([true, true, true, false]), NULL, {LATER}, 'f1', {DS}""",
+            unnest([true, true, true, false]), NULL, {LATER}, NULL, 'f1', {DS}""",
     "clean.users": f"""
-        SELECT unnest(['ann', 'bob', 'cid']), '20-29', 'NZ', {DS}, {LATER}, 'f1', {DS}""",
+        SELECT unnest(['ann', 'bob', 'cid']), '20-29', 'NZ', {DS}, {LATER}, NULL, 'f1', {DS}""",
     "features.behaviours_daily": """
         SELECT user_id, item_id, behaviour, count(*), min(occurred_at), max(occurred_at), ds
         FROM clean.events GROUP BY ALL""",
@@ -83,9 +84,10 @@ ROWS = {
     "ops.files": f"""
         SELECT
             'f1', 'events', 'events/1.jsonl', 'abc', 100, {LATER}, {LATER}, 'ingested', NULL,
-            100, 97, 1, 2, {DS}, {DS}, {LATER}, 'mapping', 'run', {DS}""",
+            100, 97, 1, 2, {DS}, {DS}, {LATER}, 'mapping', NULL, 'run', {DS}""",
     "ops.quarantine": f"""
-        SELECT 'f1', 'events', 'events/1.jsonl', unnest([3, 4]), 'no user', '{{}}', {DS}""",
+        SELECT
+            'f1', 'events', 'events/1.jsonl', unnest([3, 4]), 'no user', '{{}}', {LATER}, {DS}""",
 }  # fmt: skip
 
 
@@ -100,6 +102,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
             columns = ", ".join(f'"{column.name}" {column.type}' for column in table.columns)
             con.execute(f"CREATE TABLE {name} ({columns})")
             con.execute(f"CREATE VIEW upto.{name.replace('.', '_')} AS SELECT * FROM {name}")
+        con.execute(f"CREATE VIEW upto.ops_drift AS {selects.read_table('ops.drift')}")
         for name, select in ROWS.items():
             con.execute(f"INSERT INTO {name} {select}")
         con.execute(

@@ -29,6 +29,8 @@ WRITTEN = (
     "clean.users",
     "ops.files",
     "ops.quarantine",
+    "ops.columns",
+    "ops.row_moves",
 )
 Row = dict[str, Any]
 
@@ -130,7 +132,11 @@ class TinyShop:
 
     def tables(self) -> dict[str, list[Any]]:
         """All that ingest writes, wall time left out."""
-        wall = {"ops.files": "EXCLUDE (ingested_at, run_id)"}
+        wall = {
+            "ops.files": "EXCLUDE (ingested_at, run_id)",
+            "ops.quarantine": "EXCLUDE (first_seen_at)",
+            "ops.row_moves": "EXCLUDE (moved_at)",
+        }
         return {
             name: self.query(f"SELECT * {wall.get(name, '')} FROM {name} ORDER BY ALL")
             for name in WRITTEN

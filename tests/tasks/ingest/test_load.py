@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.ingest import load
+from tasks.ingest import accounts, load
 from tests.tasks.ingest.conftest import (
     DATED,
     LANDED_AT,
@@ -110,14 +110,16 @@ def kill(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
 
-def ingest_killed(tiny: TinyShop, monkeypatch: pytest.MonkeyPatch, at: str, kill: Any) -> None:
+def ingest_killed(
+    tiny: TinyShop, monkeypatch: pytest.MonkeyPatch, at: str, kill: Any, module: Any = load
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(load, at, kill)
+        patch.setattr(module, at, kill)
         with pytest.raises(KeyboardInterrupt):
             tiny.ingest()
 
 
-@pytest.mark.parametrize("at", ["_write_clean", "_accounting"])
+@pytest.mark.parametrize("at", ["write_clean", "write_quarantine", "write_columns", "account"])
 def test_a_batch_killed_half_way_is_made_whole(
     new_shop: NewShop, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -137,12 +139,12 @@ def test_a_kill_before_the_accounting_is_written_leaves_no_row_twice(
         tiny.ingest()
         land_a_day(tiny, 6, event(2, i="oil"), event(3, t=NOON + DAY), "}")
     whole.ingest()
-    replace = load.replace_rows_of_files
+    replace = accounts.replace_rows_of_files
 
     def kill_at_accounting(s: Any, name: str, *rest: Any) -> Any:
         return kill() if name == "ops.files" else replace(s, name, *rest)
 
-    ingest_killed(killed, monkeypatch, "replace_rows_of_files", kill_at_accounting)
+    ingest_killed(killed, monkeypatch, "replace_rows_of_files", kill_at_accounting, accounts)
     assert (len(killed.events()), len(killed.misfits()), len(killed.counts())) == (4, 2, 1)
     killed.ingest()
     assert killed.tables() == whole.tables()

@@ -1,0 +1,231 @@
+"""Files become typed records, each with a reason if it does not fit, in Parquet beside the lake.
+
+Staged on disk and not in memory, so that a delivery may be of any size; nothing of the lake is
+read or written here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from itertools import count
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from tasks.errors import SettingsError
+from tasks.ingest.deliveries import Delivery
+from tasks.ingest.formats import UNREADABLE, Layout, layout_of
+from tasks.ingest.lines import lines_of
+from tasks.ingest.parse import How, landed_columns, landed_sql
+from tasks.lake.literals import literal
+from tasks.lake.session import Session
+from tasks.mapping import Source
+
+_PLAIN = "FORMAT parquet, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 100, PARQUET_VERSION v2"
+_DELIVERY = pa.schema(
+    [
+        ("filename", pa.string()),
+        ("path", pa.string()),
+        ("file_id", pa.string()),
+        ("arrived_at", pa.timestamp("us", tz="UTC")),
+        ("snapshot_ds", pa.date32()),
+        ("delivered", pa.date32()),
+    ]
+)
+
+
+@dataclass
+class Batch:
+    """New files of one dataset that are read in one go."""
+
+    dataset: str
+    source: Source
+    landing: Path
+    files: Sequence[Delivery]
+    night: date | None
+    how: How
+    layouts: dict[str, Layout] = field(default_factory=dict)  # by file_id
+    refused: dict[str, str] = field(default_factory=dict)  # reasons, by file_id
+
+    @property
+    def fresh(self) -> list[Delivery]:
+        """The files that are read: no repetitions of others."""
+        return [delivery for delivery in self.files if delivery.repeats is None]
+
+    def file(self, delivery: Delivery) -> Path:
+        """Where a delivery lies."""
+        return self.landing / delivery.file.path
+
+
+def stage(s: Session, batch: Batch) -> None:
+    """Read the batch: views `staged` and `landed`, tables `delivery` and `rejected`.
+
+    Files that cannot be decoded are refused whole, in `batch.refused`.
+    """
+    for name in ("reject_errors", "reject_scans", "rejected"):
+        s.con.execute(f"DROP TABLE IF EXISTS {name}")
+    _name_deliveries(s, batch)
+    staged = _Staged(s, batch)
+    for delivery in batch.fresh:
+        try:
+            batch.layouts[delivery.file_id] = layout_of(s.con, batch.file(delivery), batch.source)
+        except UNREADABLE as error:
+            batch.refused[delivery.file_id] = _why(error, batch.landing)
+    for layout, files in _by_layout(batch, batch.fresh).items():
+        staged.read(layout, files, batch.how)
+    _keep_rejects(s)
+    batch.refused.update(_torn(s, batch))
+    staged.show()
+
+
+def stage_again(s: Session, batch: Batch, absent: dict[str, tuple[str, ...]]) -> None:
+    """Read the files of `absent` (by file_id) again; records lacking those columns do not fit."""
+    for delivery in batch.fresh:
+        if delivery.file_id in absent:
+            how = replace(batch.how, absent=absent[delivery.file_id])
+            staged_folder(s).joinpath(delivery.file_id).mkdir()
+            path = staged_folder(s) / delivery.file_id / "again.parquet"
+            _copy(s, batch, batch.layouts[delivery.file_id], [delivery], how, path)
+    listed = literal(list(absent))
+    again = literal(str(staged_folder(s) / "*" / "again.parquet"))
+    s.con.execute("ALTER VIEW staged RENAME TO staged_before")
+    s.view(
+        "staged",
+        f"SELECT * FROM staged_before WHERE NOT list_contains({listed}, file_id) "
+        f"UNION ALL BY NAME SELECT * FROM read_parquet({again}, hive_partitioning = false)",
+    )
+
+
+def staged_folder(s: Session) -> Path:
+    """The folder of staged records, which goes with the session."""
+    folder = s.spill / "staged"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _name_deliveries(s: Session, batch: Batch) -> None:
+    rows = [
+        {
+            "filename": str(batch.file(delivery)),
+            "path": delivery.file.path,
+            "file_id": delivery.file_id,
+            "arrived_at": delivery.arrived_at,
+            "snapshot_ds": delivery.file.delivered or min(delivery.ds, batch.night or date.max),
+            "delivered": delivery.ds,
+        }
+        for delivery in batch.fresh
+    ]
+    s.con.register("delivery_rows", pa.Table.from_pylist(rows, schema=_DELIVERY))
+    s.con.execute("CREATE OR REPLACE TEMP TABLE delivery AS SELECT * FROM delivery_rows")
+    s.con.unregister("delivery_rows")
+
+
+def _by_layout(batch: Batch, files: Sequence[Delivery]) -> dict[Layout, list[Delivery]]:
+    groups: dict[Layout, list[Delivery]] = {}
+    for delivery in files:
+        if delivery.file_id in batch.layouts:
+            groups.setdefault(batch.layouts[delivery.file_id], []).append(delivery)
+    return groups
+
+
+@dataclass
+class _Staged:
+    """The Parquet files of one batch."""
+
+    s: Session
+    batch: Batch
+    parts: list[str] = field(default_factory=list)
+    numbers: "count[int]" = field(default_factory=count)
+
+    def read(self, layout: Layout, files: Sequence[Delivery], how: How) -> None:
+        """Stage files of one layout; if reading them together fails, one by one."""
+        part = staged_folder(self.s) / f"{next(self.numbers)}.parquet"
+        try:
+            _copy(self.s, self.batch, layout, files, how, part)
+        except duckdb.Error as error:
+            part.unlink(missing_ok=True)
+            if isinstance(error, duckdb.BinderException | duckdb.ParserException):
+                raise _misread(error, self.batch.dataset) from error
+            if _is_ours(error):
+                raise
+            if len(files) == 1:
+                self.batch.refused[files[0].file_id] = _why(error, self.batch.landing)
+                return
+            for each in files:
+                self.read(layout, [each], how)
+        else:
+            self.parts.append(str(part))
+
+    def show(self) -> None:
+        """Make what was read and not refused the view `staged`."""
+        columns = landed_columns(self.batch.dataset)
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items())
+        parts = f"read_parquet({literal(self.parts)}, hive_partitioning = false)"
+        source = parts if self.parts else f"(SELECT {nothing} WHERE false)"
+        refused = literal(list(self.batch.refused))
+        fits = f"NOT list_contains({refused}, file_id)" if self.batch.refused else "true"
+        self.s.view("staged", f"SELECT {', '.join(columns)} FROM {source} WHERE {fits}")
+
+
+def _misread(error: duckdb.Error, dataset: str) -> SettingsError:
+    return SettingsError(
+        f"the SQL of the mapping cannot be run: {str(error).splitlines()[0][:300]}",
+        where=f"[{dataset}] expressions, rules or types of the mapping",
+        unchanged="no table was changed; what was served stays served",
+        fix="mend the SQL; a raw column that only SQL names goes into types, too",
+    )
+
+
+def _is_ours(error: duckdb.Error) -> bool:
+    """Errors that are not the file's: memory and disk."""
+    text = str(error)
+    return isinstance(error, duckdb.OutOfMemoryException) or "No space left" in text
+
+
+def _copy(
+    s: Session, batch: Batch, layout: Layout, files: Sequence[Delivery], how: How, part: Path
+) -> None:
+    paths = [str(batch.file(delivery)) for delivery in files]
+    select = landed_sql(batch.dataset, batch.source, layout, paths, how)
+    # Read once and thrown away: packing it well would cost more than it saves.
+    s.con.execute(f"COPY ({select}) TO {literal(str(part))} ({_PLAIN})")
+
+
+def _why(error: Exception, landing: Path) -> str:
+    """One line, and no path of this machine: it stands in ops.files and in reports."""
+    if "state machine" in str(error):
+        return "its lines do not all end alike: LF, CRLF or CR"
+    text = " ".join(str(error).split()).replace(f"{landing}/", "")
+    return text[:300] or type(error).__name__
+
+
+def _keep_rejects(s: Session) -> None:
+    """The table `rejected`: lines that DuckDB's reader could not take (line as it counts)."""
+    columns = "file_id VARCHAR, line BIGINT, reason VARCHAR, text VARCHAR"
+    s.con.execute(f"CREATE TEMP TABLE rejected ({columns})")
+    if s.value("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"):
+        s.con.execute(
+            "INSERT INTO rejected SELECT delivery.file_id, e.line, "
+            "'not a record: ' || lower(replace(min(CAST(e.error_type AS VARCHAR)), '_', ' ')), "
+            "rtrim(min(coalesce(e.csv_line, '')), chr(13) || chr(10)) "
+            "FROM reject_errors AS e INNER JOIN reject_scans AS f USING (scan_id, file_id) "
+            "INNER JOIN delivery ON delivery.filename = f.file_path "
+            "GROUP BY delivery.file_id, e.line"
+        )
+
+
+def _torn(s: Session, batch: Batch) -> dict[str, str]:
+    """CSV files with a quote that is not closed on its line: it swallows records unseen."""
+    rows = s.rows(
+        "SELECT file_id, min(line) FROM rejected "
+        "WHERE contains(reason, 'unquoted value') AND contains(text, chr(10)) GROUP BY file_id"
+    )
+    torn = {}
+    for file_id, row in rows:
+        delivery = next(each for each in batch.fresh if each.file_id == file_id)
+        delimiter = batch.layouts[file_id].delimiter
+        lines = lines_of(batch.file(delivery), batch.source, delimiter, {row}, 0)
+        line = lines.rejected.get(row, row)
+        torn[file_id] = f"the quote that opens on line {line} is not closed"
+    return torn
