@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import TextIOWrapper
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
@@ -14,6 +15,8 @@ import pyarrow as pa
 from tasks.mapping import Source
 
 Compression = Literal["none", "gzip", "zstd"]
+_LONGEST_LINE = 2_000_000  # bytes that DuckDB's reader takes, with room for its own
+_PIECE = 1 << 23  # bytes
 _LONGEST_FIELD = 1 << 22  # characters; DuckDB refuses lines half as long
 _ENDINGS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -77,6 +80,37 @@ def lines_of(
         elif is_record:
             found.taken.append(line)
     return found
+
+
+def has_long_line(path: Path) -> bool:
+    """Whether a line may be too long for DuckDB's buffer of 32 MB: it passes over such a line.
+
+    Looks for the first line end in every piece; packed files have to be unpacked for that.
+    """
+    size = path.stat().st_size
+    if compression_of(path) == "none":
+        if size < 2 * _PIECE:
+            return False
+        with path.open("rb") as handle, mmap(handle.fileno(), 0, access=ACCESS_READ) as view:
+            starts = range(0, size - _PIECE, _PIECE)
+            return any(view.find(b"\n", start, start + _PIECE) < 0 for start in starts)
+    with _open_binary(path) as unpacked:
+        pieces = iter(lambda: unpacked.read(_PIECE), b"")
+        return any(len(piece) == _PIECE and b"\n" not in piece for piece in pieces)
+
+
+def cut_lines(path: Path, target: Path) -> None:
+    """Copy a text file, unpacked; lines longer than DuckDB's reader takes are cut, and say so."""
+    with _open_binary(path) as lines, target.open("wb") as short:
+        while line := lines.readline(_LONGEST_LINE):
+            if len(line) < _LONGEST_LINE or line.endswith(b"\n"):
+                short.write(line)
+                continue
+            n_bytes = len(line)
+            while (rest := lines.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
+                n_bytes += len(rest)
+            # Cut, it is no record any more: it goes to quarantine, and the others are read.
+            short.write(b"A LINE OF %d BYTES: " % (n_bytes + len(rest)) + line[:400] + b"\n")
 
 
 def _rows(path: Path, source: Source, delimiter: str) -> Iterator[tuple[int, int, bool]]:

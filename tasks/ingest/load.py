@@ -49,7 +49,7 @@ def load_batch(s: Session, batch: Batch, *, run_id: str, key: bytes | None) -> l
     see_columns(s, batch)
     absent = hold_to_contract(s, batch)
     if absent:
-        stage_again(s, batch, absent)
+        stage_again(batch, absent)
     quarantined = find_misfits(s, batch)
     touched, written = write_clean(s, batch.dataset, batch.fresh)
     written.append(write_quarantine(s, batch))

@@ -4,7 +4,7 @@ Staged on disk and not in memory, so that a delivery may be of any size; nothing
 read or written here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import count
@@ -16,13 +16,14 @@ import pyarrow as pa
 from tasks.errors import SettingsError
 from tasks.ingest.deliveries import Delivery
 from tasks.ingest.formats import UNREADABLE, Layout, layout_of
-from tasks.ingest.lines import lines_of
+from tasks.ingest.lines import cut_lines, has_long_line, lines_of
 from tasks.ingest.parse import How, landed_columns, landed_sql
 from tasks.lake.literals import literal
 from tasks.lake.session import Session
 from tasks.mapping import Source
 
 _PLAIN = "FORMAT parquet, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 100, PARQUET_VERSION v2"
+_REJECTED = "file_id VARCHAR, line BIGINT, reason VARCHAR, text VARCHAR"
 _DELIVERY = pa.schema(
     [
         ("filename", pa.string()),
@@ -47,6 +48,8 @@ class Batch:
     how: How
     layouts: dict[str, Layout] = field(default_factory=dict)  # by file_id
     refused: dict[str, str] = field(default_factory=dict)  # reasons, by file_id
+    stand_ins: dict[str, Path] = field(default_factory=dict)  # what is read instead, by file_id
+    staged: "_Staged | None" = None
 
     @property
     def fresh(self) -> list[Delivery]:
@@ -54,8 +57,8 @@ class Batch:
         return [delivery for delivery in self.files if delivery.repeats is None]
 
     def file(self, delivery: Delivery) -> Path:
-        """Where a delivery lies."""
-        return self.landing / delivery.file.path
+        """What is read of a delivery."""
+        return self.stand_ins.get(delivery.file_id, self.landing / delivery.file.path)
 
 
 def stage(s: Session, batch: Batch) -> None:
@@ -63,38 +66,28 @@ def stage(s: Session, batch: Batch) -> None:
 
     Files that cannot be decoded are refused whole, in `batch.refused`.
     """
-    for name in ("reject_errors", "reject_scans", "rejected"):
-        s.con.execute(f"DROP TABLE IF EXISTS {name}")
-    _name_deliveries(s, batch)
+    s.con.execute(f"CREATE OR REPLACE TEMP TABLE rejected ({_REJECTED})")
     staged = _Staged(s, batch)
     for delivery in batch.fresh:
         try:
             batch.layouts[delivery.file_id] = layout_of(s.con, batch.file(delivery), batch.source)
         except UNREADABLE as error:
             batch.refused[delivery.file_id] = _why(error, batch.landing)
-    for layout, files in _by_layout(batch, batch.fresh).items():
-        staged.read(layout, files, batch.how)
-    _keep_rejects(s)
+    _cut_long_lines(s, batch)
+    _name_deliveries(s, batch)
+    staged.read(batch.fresh)
     batch.refused.update(_torn(s, batch))
     staged.show()
+    batch.staged = staged
 
 
-def stage_again(s: Session, batch: Batch, absent: dict[str, tuple[str, ...]]) -> None:
+def stage_again(batch: Batch, absent: Mapping[str, tuple[str, ...]]) -> None:
     """Read the files of `absent` (by file_id) again; records lacking those columns do not fit."""
-    for delivery in batch.fresh:
-        if delivery.file_id in absent:
-            how = replace(batch.how, absent=absent[delivery.file_id])
-            staged_folder(s).joinpath(delivery.file_id).mkdir()
-            path = staged_folder(s) / delivery.file_id / "again.parquet"
-            _copy(s, batch, batch.layouts[delivery.file_id], [delivery], how, path)
-    listed = literal(list(absent))
-    again = literal(str(staged_folder(s) / "*" / "again.parquet"))
-    s.con.execute("ALTER VIEW staged RENAME TO staged_before")
-    s.view(
-        "staged",
-        f"SELECT * FROM staged_before WHERE NOT list_contains({listed}, file_id) "
-        f"UNION ALL BY NAME SELECT * FROM read_parquet({again}, hive_partitioning = false)",
-    )
+    assert batch.staged is not None
+    for file_id, columns in absent.items():
+        files = [each for each in batch.fresh if each.file_id == file_id]
+        batch.staged.read_again(files, replace(batch.how, absent=columns))
+    batch.staged.show()
 
 
 def staged_folder(s: Session) -> Path:
@@ -131,15 +124,32 @@ def _by_layout(batch: Batch, files: Sequence[Delivery]) -> dict[Layout, list[Del
 
 @dataclass
 class _Staged:
-    """The Parquet files of one batch."""
+    """The Parquet files of one batch; `old` are files of which only the second reading counts."""
 
     s: Session
     batch: Batch
     parts: list[str] = field(default_factory=list)
+    parts_again: list[str] = field(default_factory=list)
+    old: set[str] = field(default_factory=set)
     numbers: "count[int]" = field(default_factory=count)
 
-    def read(self, layout: Layout, files: Sequence[Delivery], how: How) -> None:
-        """Stage files of one layout; if reading them together fails, one by one."""
+    def read(self, files: Sequence[Delivery]) -> None:
+        """Stage files, those of one layout together."""
+        for layout, alike in _by_layout(self.batch, files).items():
+            self.parts += self._read(layout, alike, self.batch.how)
+        _keep_rejects(self.s)
+
+    def read_again(self, files: Sequence[Delivery], how: How | None = None) -> None:
+        """Stage files anew, in place of what was staged of them."""
+        ids = [each.file_id for each in files]
+        self.old |= set(ids)
+        self.s.con.execute(f"DELETE FROM rejected WHERE list_contains({literal(ids)}, file_id)")
+        for layout, alike in _by_layout(self.batch, files).items():
+            self.parts_again += self._read(layout, alike, how or self.batch.how)
+        _keep_rejects(self.s)
+
+    def _read(self, layout: Layout, files: Sequence[Delivery], how: How) -> list[str]:
+        """The parts made of files of one layout; if reading them together fails, one by one."""
         part = staged_folder(self.s) / f"{next(self.numbers)}.parquet"
         try:
             _copy(self.s, self.batch, layout, files, how, part)
@@ -151,21 +161,24 @@ class _Staged:
                 raise
             if len(files) == 1:
                 self.batch.refused[files[0].file_id] = _why(error, self.batch.landing)
-                return
-            for each in files:
-                self.read(layout, [each], how)
-        else:
-            self.parts.append(str(part))
+                return []
+            return [part for each in files for part in self._read(layout, [each], how)]
+        return [str(part)]
 
     def show(self) -> None:
         """Make what was read and not refused the view `staged`."""
-        columns = landed_columns(self.batch.dataset)
-        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items())
-        parts = f"read_parquet({literal(self.parts)}, hive_partitioning = false)"
-        source = parts if self.parts else f"(SELECT {nothing} WHERE false)"
-        refused = literal(list(self.batch.refused))
-        fits = f"NOT list_contains({refused}, file_id)" if self.batch.refused else "true"
-        self.s.view("staged", f"SELECT {', '.join(columns)} FROM {source} WHERE {fits}")
+        types = landed_columns(self.batch.dataset)
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in types.items())
+        readings = [f"SELECT {nothing} WHERE false"]
+        for parts, left_out in ((self.parts, self.old), (self.parts_again, set[str]())):
+            if parts:
+                ids = literal(sorted({*self.batch.refused, *left_out}))
+                fits = f"NOT list_contains({ids}, file_id)" if ids != "[]" else "true"
+                read = f"read_parquet({literal(parts)}, hive_partitioning = false)"
+                readings.append(f"SELECT {', '.join(types)} FROM {read} WHERE {fits}")
+        # Alone where it can be: a union hides how many rows there are from the planner.
+        shown = readings[1:] or readings
+        self.s.view("staged", " UNION ALL ".join(shown))
 
 
 def _misread(error: duckdb.Error, dataset: str) -> SettingsError:
@@ -201,9 +214,7 @@ def _why(error: Exception, landing: Path) -> str:
 
 
 def _keep_rejects(s: Session) -> None:
-    """The table `rejected`: lines that DuckDB's reader could not take (line as it counts)."""
-    columns = "file_id VARCHAR, line BIGINT, reason VARCHAR, text VARCHAR"
-    s.con.execute(f"CREATE TEMP TABLE rejected ({columns})")
+    """Lines that DuckDB's reader could not take go to `rejected` (line as it counts)."""
     if s.value("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"):
         s.con.execute(
             "INSERT INTO rejected SELECT delivery.file_id, e.line, "
@@ -213,6 +224,27 @@ def _keep_rejects(s: Session) -> None:
             "INNER JOIN delivery ON delivery.filename = f.file_path "
             "GROUP BY delivery.file_id, e.line"
         )
+    for name in ("reject_errors", "reject_scans"):
+        s.con.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def _cut_long_lines(s: Session, batch: Batch) -> None:
+    """Read copies of files with lines that the reader would pass over in silence: cut ones."""
+    for delivery in batch.fresh:
+        layout = batch.layouts.get(delivery.file_id)
+        if layout is None or layout.format == "parquet":
+            continue
+        try:
+            if not has_long_line(batch.file(delivery)):
+                continue
+            short = staged_folder(s) / f"{delivery.file_id}.text"
+            cut_lines(batch.file(delivery), short)
+        except UNREADABLE as error:
+            batch.refused[delivery.file_id] = _why(error, batch.landing)
+            del batch.layouts[delivery.file_id]
+            continue
+        batch.stand_ins[delivery.file_id] = short
+        batch.layouts[delivery.file_id] = replace(layout, compression="none")
 
 
 def _torn(s: Session, batch: Batch) -> dict[str, str]:

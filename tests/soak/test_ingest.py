@@ -1,0 +1,68 @@
+"""Many kills of an ingest, at every write and at random times, and much more garbage."""
+
+import random
+import signal
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.tasks.ingest.conftest import TinyShop
+from tests.tasks.ingest.garbage import Garbage, files, garbage_shop, must_hold
+from tests.tasks.ingest.test_concurrent import (
+    _APART,
+    SOURCES,
+    ingest_and_die,
+    killed_converges,
+    land_two_nights,
+)
+
+pytestmark = pytest.mark.soak
+NAMES = count()
+NEVER = 10_000
+
+
+def test_kills_before_and_after_every_write(tmp_path: Path) -> None:
+    moment = 1
+    while killed_converges(tmp_path / str(moment), moment):
+        moment += 1
+    assert moment > 12
+
+
+def test_kills_at_twenty_random_times(tmp_path: Path) -> None:
+    whole = TinyShop(tmp_path / "whole", SOURCES)
+    land_two_nights(whole)
+    whole.ingest()
+    draw = random.Random(20)
+    n_killed = 0
+    for number in range(20):
+        killed = TinyShop(tmp_path / str(number), SOURCES)
+        land_two_nights(killed)
+        worker = _APART.Process(target=ingest_and_die, args=(killed.root, NEVER, SOURCES))
+        worker.start()
+        time.sleep(draw.uniform(0.2, 3.0))
+        worker.kill()
+        worker.join(60)
+        n_killed += worker.exitcode == -signal.SIGKILL
+        killed.ingest()
+        assert killed.tables() == whole.tables()
+    assert n_killed > 10
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
+    return garbage_shop(tmp_path_factory.mktemp("garbage"))
+
+
+@settings(
+    max_examples=500,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(drawn=st.lists(files, min_size=16, max_size=16))
+def test_garbage_of_many_thousand_files(shop: TinyShop, drawn: list[Garbage]) -> None:
+    must_hold(shop, drawn, f"g{next(NAMES)}")
