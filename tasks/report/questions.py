@@ -16,6 +16,7 @@ NAMES = (
     "checks",
     "files",
     "quarantine",
+    "drift",
     "traffic",
     "behaviours",
     "concentration",
