@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.ingest import accounts, load
+from tasks.ingest import accounts, load, merge
 from tests.tasks.ingest.conftest import (
     DATED,
     LANDED_AT,
@@ -104,6 +104,21 @@ def test_batches_of_any_size_give_the_same_events(new_shop: NewShop) -> None:
             tiny.land(f"events/{name}.jsonl", lines("{", *rows, "x" * 700_000), at=at)
         tiny.ingest()
     assert parts.tables() == whole.tables()
+
+
+def test_dates_merged_a_few_at_a_time_give_the_same_events(
+    new_shop: NewShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, groups = new_shop(), new_shop()
+    for tiny, n_rows in ((whole, 10**6), (groups, 3)):
+        monkeypatch.setattr(merge, "GROUP_ROWS", n_rows)
+        for night in range(2):
+            rows = [event(n, t=NOON - DAY * (n % 6), v=night) for n in range(night, 20)]
+            at = LANDED_AT + timedelta(hours=night)
+            tiny.land(f"events/{night}.jsonl", lines(*rows, "{"), at=at)
+            tiny.ingest()
+    assert groups.tables() == whole.tables()
+    assert groups.query("SELECT count(*) FROM clean.events") == [(20,)]
 
 
 def kill(*_: object, **__: object) -> Any:
