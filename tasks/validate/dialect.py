@@ -12,6 +12,9 @@ from typing import Any
 from duckdb_engine import Dialect
 from sqlalchemy import URL, Engine
 from sqlalchemy.dialects import registry
+from sqlalchemy.types import NullType
+
+from tasks.lake.literals import identifier
 
 
 class GxDialect(Dialect):
@@ -23,7 +26,23 @@ class GxDialect(Dialect):
         """Connect, in UTC."""
         connection = super().connect(*args, **kwargs)
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET parquet_metadata_cache = true")  # hundreds of queries, few files
         return connection
+
+    def get_columns(
+        self, connection: Any, table_name: str, schema: str | None = None, **_: Any
+    ) -> list[Any]:
+        """The names of a view's columns: asking for their types in full takes 50 ms a table."""
+        name = (
+            identifier(table_name)
+            if schema is None
+            else (f"{identifier(schema)}.{identifier(table_name)}")
+        )
+        columns = connection.exec_driver_sql(f"DESCRIBE {name}").fetchall()
+        return [
+            {"name": column[0], "type": NullType(), "nullable": True, "default": None}
+            for column in columns
+        ]
 
     def do_begin(self, dbapi_connection: Any) -> None:
         """Begin nothing."""
