@@ -113,6 +113,13 @@ def cut_lines(path: Path, target: Path) -> None:
             short.write(b"A LINE OF %d BYTES: " % (n_bytes + len(rest)) + line[:400] + b"\n")
 
 
+def end_lines_alike(path: Path, target: Path) -> None:
+    """Copy JSON lines, unpacked, with every CR a space: JSON takes both between its values."""
+    with _open_binary(path) as unpacked, target.open("wb") as straight:
+        while piece := unpacked.read(_PIECE):
+            straight.write(piece.replace(b"\r", b" "))
+
+
 def _rows(path: Path, source: Source, delimiter: str) -> Iterator[tuple[int, int, bool]]:
     """As the reader counts: (its line, the file's line, whether it is a record), from 1 on."""
     csv.field_size_limit(_LONGEST_FIELD)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from tasks.errors import SettingsError
 from tasks.ingest.deliveries import Delivery
 from tasks.ingest.formats import UNREADABLE, Layout, layout_of
-from tasks.ingest.lines import cut_lines, has_long_line, lines_of
+from tasks.ingest.lines import cut_lines, end_lines_alike, has_long_line, lines_of
 from tasks.ingest.parse import How, landed_columns, landed_sql
 from tasks.lake.literals import literal
 from tasks.lake.session import Session
@@ -159,11 +159,32 @@ class _Staged:
                 raise _misread(error, self.batch.dataset) from error
             if _is_ours(error):
                 raise
+            if len(files) == 1 and self._straighten(files[0], layout, error):
+                return self._read(replace(layout, compression="none"), files, how)
             if len(files) == 1:
                 self.batch.refused[files[0].file_id] = _why(error, self.batch.landing)
                 return []
             return [part for each in files for part in self._read(layout, [each], how)]
         return [str(part)]
+
+    def _straighten(self, delivery: Delivery, layout: Layout, error: duckdb.Error) -> bool:
+        """Make a copy of JSON lines that end now so, now so, to be read instead."""
+        file_id, batch = delivery.file_id, self.batch
+        if (
+            "state machine" not in str(error)
+            or layout.format != "jsonl"
+            or batch.source.encoding == "utf-16"
+            or file_id in batch.stand_ins
+        ):
+            return False
+        straight = staged_folder(self.s) / f"{file_id}.text"
+        end_lines_alike(batch.file(delivery), straight)
+        batch.stand_ins[file_id] = straight
+        batch.layouts[file_id] = replace(layout, compression="none")
+        self.s.con.execute(
+            "UPDATE delivery SET filename = ? WHERE file_id = ?", [str(straight), file_id]
+        )
+        return True
 
     def show(self) -> None:
         """Make what was read and not refused the view `staged`."""

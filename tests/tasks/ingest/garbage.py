@@ -74,6 +74,7 @@ headers = st.sampled_from(
     [b"u,i,t", b"t,u,i,x", b"u,i", b"u,u,t", b"", b",,", b'"u","i","t"', b"\xff"]
 )
 ends = st.sampled_from([b"\n", b"\n", b"\r\n"])
+mixed_ends = st.lists(ends, min_size=13, max_size=13)
 starts = st.sampled_from([b"", b"", b"\xef\xbb\xbf"])
 
 
@@ -88,8 +89,9 @@ class Garbage:
 
 @st.composite
 def of_json(draw: st.DrawFn) -> Garbage:
-    rows, end = draw(st.lists(json_lines, max_size=12)), draw(ends)
-    content = draw(starts) + end.join(rows) + draw(st.sampled_from([b"", end]))
+    rows, row_ends = draw(st.lists(json_lines, max_size=12)), draw(mixed_ends)
+    content = draw(starts) + b"".join(row + end for row, end in zip(rows, row_ends, strict=False))
+    content += draw(st.sampled_from([b"", b"\n"]))
     n_records = sum(bool(row.strip(b" \t")) for row in rows)
     return draw(packed(Garbage("events/{}.jsonl", content, n_records)))
 

@@ -55,6 +55,19 @@ def test_lines_of_crlf_are_exact(tiny: TinyShop) -> None:
     assert [row[1:] for row in tiny.misfits()] == [(3, NO_TEXT), (4, NO_OBJECT)]
 
 
+def test_json_lines_may_end_now_so_now_so(tiny: TinyShop) -> None:
+    unix, windows = lines(event(1), "{"), lines(event(2), event(3)).replace("\n", "\r\n")
+    tiny.land("events/a.jsonl", unix + windows + unix.replace("e1", "e4"))
+    tiny.land("events/b.jsonl.gz", windows.replace("e2", "e5") + unix)
+    tiny.land("events/c.jsonl", '{"id":"e6",\r"u":"a","i":"b","b":"click","t":1767614400}\n' + unix)
+    tiny.ingest()
+    assert [row[0] for row in tiny.events()] == ["e1", "e2", "e3", "e4", "e5", "e6"]
+    assert [row[:2] for row in tiny.misfits()] == [
+        ("events/a.jsonl", 2), ("events/a.jsonl", 6), ("events/b.jsonl.gz", 4),
+        ("events/c.jsonl", 3),
+    ]  # fmt: skip
+
+
 def test_lines_of_csv_are_exact_among_blank_lines_rejects_and_quoted_line_ends(
     new_shop: NewShop,
 ) -> None:
