@@ -9,7 +9,7 @@ import pyarrow as pa
 
 import sql
 from tasks.ingest.deliveries import SNAPSHOTS, Delivery
-from tasks.ingest.parse import named_columns
+from tasks.ingest.readers import named_columns
 from tasks.ingest.stage import Batch
 from tasks.lake.literals import literal
 from tasks.lake.session import Session

@@ -7,7 +7,7 @@ from expectations.catalogue import catalogue
 from tasks.errors import SourceError
 from tasks.ingest.deliveries import Delivery
 from tasks.ingest.formats import PACKED, Layout
-from tasks.ingest.parse import lines_sql, named_columns
+from tasks.ingest.readers import lines_sql, named_columns
 from tasks.ingest.stage import Batch
 from tasks.lake.literals import identifier, literal
 from tasks.lake.session import Session

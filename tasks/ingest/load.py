@@ -18,9 +18,9 @@ from tasks.ingest.accounts import (
 from tasks.ingest.columns import hold_to_contract, if_new, see_columns, step
 from tasks.ingest.deliveries import Delivery
 from tasks.ingest.merge import write_clean
-from tasks.ingest.parse import How
 from tasks.ingest.pseudonyms import hold_to_key, key_from_environment, key_id, use_key
 from tasks.ingest.quarantine import find_misfits
+from tasks.ingest.readers import How
 from tasks.ingest.stage import Batch, stage, stage_again
 from tasks.lake.session import Session, session
 from tasks.records import TableVersion

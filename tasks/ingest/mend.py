@@ -22,7 +22,7 @@ from tasks.ingest.deliveries import SNAPSHOTS, Delivery, content_hash, mapping_h
 from tasks.ingest.landing import date_in
 from tasks.ingest.load import ingest_files
 from tasks.ingest.merge import write_clean
-from tasks.ingest.parse import How
+from tasks.ingest.readers import How
 from tasks.ingest.stage import Batch, stage
 from tasks.lake.session import Session, session
 from tasks.records import LandedFile

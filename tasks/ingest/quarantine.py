@@ -7,7 +7,7 @@ import pyarrow as pa
 from tasks.errors import SourceError
 from tasks.ingest.deliveries import Delivery
 from tasks.ingest.lines import lines_of
-from tasks.ingest.parse import numbered_sql
+from tasks.ingest.readers import numbered_sql
 from tasks.ingest.stage import Batch
 from tasks.lake.literals import literal
 from tasks.lake.session import Session

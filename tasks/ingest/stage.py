@@ -17,7 +17,8 @@ from tasks.errors import SettingsError
 from tasks.ingest.deliveries import Delivery
 from tasks.ingest.formats import UNREADABLE, Layout, layout_of
 from tasks.ingest.lines import cut_lines, end_lines_alike, has_long_line, lines_of
-from tasks.ingest.parse import How, landed_columns, landed_sql
+from tasks.ingest.parse import landed_columns, landed_sql
+from tasks.ingest.readers import How
 from tasks.lake.literals import literal
 from tasks.lake.session import Session
 from tasks.mapping import Source
