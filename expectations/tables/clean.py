@@ -3,7 +3,7 @@
 from expectations.catalogue import Column, Table
 
 _CLOCKS = (
-    Column("occurred_at", "TIMESTAMPTZ", "when it happened, by the source's clock", required=True),
+    Column("occurred_at", "TIMESTAMPTZ", "when it happened, source's clock", True, is_varied=True),
     Column("arrived_at", "TIMESTAMPTZ", "when it was delivered to us", required=True),
     Column("superseded_at", "TIMESTAMPTZ", "arrival of a later delivery of the same id, else null"),
 )
@@ -20,12 +20,14 @@ EVENTS = Table(
     columns=(
         Column("event_id", "VARCHAR", "the shop's id, else md5 of its key", True, is_varied=True),
         Column("user_id", "VARCHAR", "who", True, is_person=True, is_varied=True),
-        Column("item_id", "VARCHAR", "what", True),
+        Column("item_id", "VARCHAR", "what", True, is_varied=True),
         Column("behaviour", "VARCHAR", "click, view, favourite, cart, purchase, ...", True),
         *_CLOCKS,
         Column("request_id", "VARCHAR", "request that led here; null for search", is_varied=True),
         Column("session_id", "VARCHAR", "session, if the source has one", is_varied=True),
-        Column("value", "DOUBLE", "price paid, rating or the like, in the source's unit"),
+        Column(
+            "value", "DOUBLE", "price, rating or the like, in the source's unit", is_varied=True
+        ),
         _EXTRA,
         _FILE,
         _DS,
@@ -41,12 +43,12 @@ IMPRESSIONS = Table(
         Column("impression_id", "VARCHAR", "the shop's id, else md5 of key", True, is_varied=True),
         Column("request_id", "VARCHAR", "the request that it answered", True, is_varied=True),
         Column("user_id", "VARCHAR", "who", True, is_person=True, is_varied=True),
-        Column("item_id", "VARCHAR", "what", True),
+        Column("item_id", "VARCHAR", "what", True, is_varied=True),
         Column("is_shown", "BOOLEAN", "false: an eligible item that was not shown", True),
         Column("position", "INTEGER", "1 is the first; null where not shown"),
         Column("policy", "VARCHAR", "the ranking policy that filled the slot"),
         Column("policy_version", "VARCHAR", "its version"),
-        Column("policy_score", "DOUBLE", "its score for this item"),
+        Column("policy_score", "DOUBLE", "its score for this item", is_varied=True),
         Column("p_logged", "DOUBLE", "logged probability of this item at this position, 0 to 1"),
         *_CLOCKS,
         _EXTRA,

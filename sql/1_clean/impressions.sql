@@ -83,27 +83,33 @@ contents AS (
     WHERE hash(impression_id, ds) IN (SELECT r.id_hash FROM repeated AS r)
 ),
 
+-- Records may be equal in all that could order them: they are put in order once, by place.
+placed AS (
+    SELECT
+        *,
+        row_number() OVER (
+            PARTITION BY impression_id, ds
+            ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
+        ) AS place
+    FROM contents
+),
+
 compared AS (
     SELECT
         *,
-        lag(content) OVER same_impression AS content_before
-    FROM contents
-    WINDOW same_impression AS (
-        PARTITION BY impression_id, ds
-        ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
-    )
+        lag(content) OVER (PARTITION BY impression_id, ds ORDER BY place) AS content_before
+    FROM placed
 ),
 
 runs AS (
     SELECT
         *,
-        count(*) FILTER (content IS DISTINCT FROM content_before) OVER same_impression AS run
+        count(*) FILTER (content IS DISTINCT FROM content_before) OVER (
+            PARTITION BY impression_id, ds
+            ORDER BY place
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS run
     FROM compared
-    WINDOW same_impression AS (
-        PARTITION BY impression_id, ds
-        ORDER BY arrived_at ASC, is_known DESC, content ASC, file_id ASC
-        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    )
 ),
 
 kept AS (
@@ -112,7 +118,7 @@ kept AS (
     QUALIFY
         is_known OR row_number() OVER (
             PARTITION BY impression_id, ds, run
-            ORDER BY is_known DESC, arrived_at ASC, file_id ASC
+            ORDER BY is_known DESC, place ASC
         ) = 1
 ),
 

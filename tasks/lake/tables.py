@@ -234,9 +234,14 @@ def scan(table: Table, files: Sequence[str]) -> str:
 @cache
 def _writing(table: Table) -> WriterProperties:
     # A dictionary of values that hardly repeat costs half the time of a write and saves nothing,
-    # and their smallest and largest one help no reader.
-    plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
-    varied = {column.name: plain for column in table.columns if column.is_varied}
+    # and the smallest and largest of ids help no reader.
+    number = ColumnProperties(dictionary_enabled=False)
+    name = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+    varied = {
+        column.name: name if column.type == "VARCHAR" else number
+        for column in table.columns
+        if column.is_varied
+    }
     return WriterProperties(compression="ZSTD", column_properties=varied or None)
 
 

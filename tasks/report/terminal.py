@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.status import Status
 
 BATCH_ROWS = 10_000
+STALE_SHOWN = 3  # nights that are listed one by one
 PLAIN_WIDTH = 160  # columns, where there is no terminal to ask
 _EXIT = {"published": 0, "kept": 0, "held": 3, "failed": 1}
 _STAGES = """
@@ -139,11 +140,13 @@ class Terminal:
         self.say(f"landing: {status.landed}; records in quarantine: {status.n_quarantined:,}")
         for ds, outcome, reason in status.last_nights:
             self.say(f"night of {ds}: {outcome}. {reason}")
-        for ds, n_files, path in status.stale_nights:
+        for ds, n_files, path in status.stale_nights[:STALE_SHOWN]:
             self.say(
                 f"night of {ds} is stale: {n_files} file(s) changed its window since, such as "
                 f"{path}; nightrank run --ds {ds}"
             )
+        if len(status.stale_nights) > STALE_SHOWN:
+            self.say(f"and {len(status.stale_nights) - STALE_SHOWN} older nights, likewise")
         table = Table(header_style="bold")
         for name in ("table", "version", "rows", "newest", "days behind", "state"):
             is_number = name in ("version", "rows", "days behind")

@@ -121,6 +121,14 @@ def test_dates_merged_a_few_at_a_time_give_the_same_events(
     assert groups.query("SELECT count(*) FROM clean.events") == [(20,)]
 
 
+def test_of_many_equal_records_one_is_kept(tiny: TinyShop) -> None:
+    # Equal in everything by which they could be put in order: windows must agree on one order.
+    once = lines(*(event(n, u=f"u{n % 7}") for n in range(30_000)))
+    tiny.land("events/a.jsonl", once * 3)
+    tiny.ingest()
+    assert tiny.counts()["events/a.jsonl"] == ("ingested", 90_000, 30_000, 60_000, 0)
+
+
 def kill(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
