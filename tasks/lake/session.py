@@ -86,6 +86,7 @@ def session(lake: Lake, compute: Compute) -> Iterator[Session]:
     with tempfile.TemporaryDirectory(prefix=f"{_SPILL}{os.getpid()}-") as spill, connect() as con:
         con.execute(f"SET memory_limit = {literal(compute.memory_limit)}")
         con.execute(f"SET temp_directory = {literal(spill)}")
+        con.execute("SET enable_external_file_cache = false")  # the system caches files already
         if compute.threads:
             con.execute(f"SET threads = {compute.threads}")
         for layer in LAYERS:
