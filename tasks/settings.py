@@ -3,6 +3,7 @@
 What the shop's own data mean (files, columns, behaviours) stands in a mapping, `tasks.mapping`.
 """
 
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tasks.errors import SettingsError
 
+_BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 RAW_TEXT = 500  # characters of a misfit's text that quarantine keeps
 DEFAULT_SETTINGS = Path("deployments/settings.toml")
 
@@ -35,6 +37,12 @@ class Compute(Frozen):
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(MB|GB|MiB|GiB)$")] = "1GB"
     threads: Annotated[int, Field(ge=0, description="0: all cores")] = 0
     batch_mb: Annotated[int, Field(ge=1, description="landed bytes read in one go, MiB")] = 2048
+
+    @property
+    def memory_mib(self) -> int:
+        """The limit in MiB, rounded down."""
+        number, unit = re.fullmatch(r"([\d.]+)(\w+)", self.memory_limit).groups()  # type: ignore[union-attr]
+        return int(float(number) * _BYTES[unit] / 2**20)
 
 
 class Privacy(Frozen):

@@ -26,6 +26,8 @@ from tasks.lake.session import Session, session
 from tasks.records import TableVersion
 from tasks.shop import Shop
 
+READING_MIB = 512  # a reader keeps all of a file that fits; it needs no more to be as fast
+
 
 def ingest_files(
     shop: Shop, dataset: str, files: Sequence[Delivery], *, run_id: str, night: date | None
@@ -45,7 +47,8 @@ def load_batch(s: Session, batch: Batch, *, run_id: str, key: bytes | None) -> l
     if key is not None:
         use_key(s, key)
     batch.how = replace(batch.how, step=step(batch))
-    stage(s, batch)
+    with s.at_most(READING_MIB):
+        stage(s, batch)
     see_columns(s, batch)
     absent = hold_to_contract(s, batch)
     if absent:

@@ -25,10 +25,13 @@ _SPILL = f"nightrank-spill-{platform.node()}-"
 class Session:
     """A connection, the versions that it reads, and the parameters of its SQL."""
 
-    def __init__(self, lake: Lake, con: duckdb.DuckDBPyConnection, spill: Path) -> None:
+    def __init__(
+        self, lake: Lake, con: duckdb.DuckDBPyConnection, spill: Path, compute: Compute
+    ) -> None:
         self.lake = lake
         self.con = con
         self.spill = spill
+        self.compute = compute
         self.pins: dict[str, Pinned] = {}
 
     def read(
@@ -56,6 +59,15 @@ class Session:
         wanted = {str(day) for day in days}
         files = pinned.files(lambda partition: partition["ds"] in wanted)
         self.view(pinned.table.name, scan(pinned.table, files))
+
+    @contextmanager
+    def at_most(self, mib: int) -> Iterator[None]:
+        """Hold DuckDB to less memory for a while, for work that fills whatever it is given."""
+        self.con.execute(f"SET memory_limit = '{min(mib, self.compute.memory_mib)}MiB'")
+        try:
+            yield
+        finally:
+            self.con.execute(f"SET memory_limit = {literal(self.compute.memory_limit)}")
 
     def view(self, name: str, select: str) -> None:
         """Make `layer.name` a view of a SELECT."""
@@ -91,7 +103,7 @@ def session(lake: Lake, compute: Compute) -> Iterator[Session]:
             con.execute(f"SET threads = {compute.threads}")
         for layer in LAYERS:
             con.execute(f"CREATE SCHEMA {layer}")
-        yield Session(lake, con, Path(spill))
+        yield Session(lake, con, Path(spill), compute)
 
 
 def _sweep() -> None:

@@ -32,3 +32,19 @@ def test_folders_of_killed_processes_are_removed_and_others_stay(spills: Path) -
     with session(Lake(spills / "lake"), Compute(threads=1)):
         pass
     assert (gone.exists(), alive.exists(), elsewhere.exists()) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "mib"), [("1GB", 953), ("512MiB", 512), ("1.5GiB", 1536), ("64MB", 61)]
+)
+def test_work_can_be_held_to_less_memory_but_not_to_more(
+    tmp_path: Path, limit: str, mib: int
+) -> None:
+    compute = Compute(threads=1, memory_limit=limit)
+    assert compute.memory_mib == mib
+    with session(Lake(tmp_path), compute) as s:
+        of_the_session = s.value("SELECT current_setting('memory_limit')")
+        with s.at_most(512):
+            held = s.value("SELECT current_setting('memory_limit')")
+        assert held == f"{min(mib, 512)}.0 MiB"
+        assert s.value("SELECT current_setting('memory_limit')") == of_the_session
