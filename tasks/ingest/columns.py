@@ -6,7 +6,8 @@ from typing import Any
 from expectations.catalogue import catalogue
 from tasks.errors import SourceError
 from tasks.ingest.deliveries import Delivery
-from tasks.ingest.formats import PACKED, Layout
+from tasks.ingest.formats import Layout
+from tasks.ingest.lines import PACKED
 from tasks.ingest.readers import lines_sql, named_columns
 from tasks.ingest.stage import Batch
 from tasks.lake.literals import identifier, literal

@@ -9,13 +9,12 @@ from typing import Literal
 
 import duckdb
 
-from tasks.ingest.lines import Compression, compression_of, header, refuse_big_endian
+from tasks.ingest.lines import PACKED, Compression, compression_of, header, refuse_big_endian
 from tasks.lake.literals import literal
 from tasks.mapping import Source
 
 Format = Literal["jsonl", "csv", "parquet"]
 _GLOB = re.compile(r"[\[*?]")
-PACKED = (".gz", ".zst", ".zstd")
 _ENDINGS: Mapping[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",

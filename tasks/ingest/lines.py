@@ -18,7 +18,7 @@ Compression = Literal["none", "gzip", "zstd"]
 _LONGEST_LINE = 2_000_000  # bytes that DuckDB's reader takes, with room for its own
 _PIECE = 1 << 23  # bytes
 _LONGEST_FIELD = 1 << 22  # characters; DuckDB refuses lines half as long
-_ENDINGS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+PACKED: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -28,7 +28,7 @@ def compression_of(path: Path) -> Compression:
         start = handle.read(4)
     kinds = (kind for magic, kind in _MAGIC.items() if start.startswith(magic))
     found: Compression = next(kinds, "none")
-    promised = _ENDINGS.get(path.suffix.lower(), found)
+    promised = PACKED.get(path.suffix.lower(), found)
     if found != promised:
         raise ValueError(f"its name says {promised}, its first bytes do not")
     return found
