@@ -100,7 +100,7 @@ def write_accounts(
     """
     before = known_rows(s, [delivery.file_id for delivery in batch.files])
     now = current_accounts(s, list(before))
-    rows, moves = [], []
+    rows, moves, forgotten = [], [], []
     for delivery in batch.files:
         row = _row(batch, delivery, accounts.get(delivery.file_id), run_id, key_id)
         old = before.get(delivery.file_id)
@@ -109,21 +109,12 @@ def write_accounts(
             new = accounts[delivery.file_id].counts
             moves += moved(old, now[delivery.file_id], new, "read again with another mapping")
             row |= {name: old[name] for name in kept}
+        elif old:
+            forgotten.append(delivery)
         rows.append(row)
     _account_for_repeats(s, rows, batch)
-    forgotten = [
-        each for each in batch.files if each.file_id in before and not _keeps(each, rows, before)
-    ]
     written = [add_moves(s, moves, forgotten)] if moves or forgotten else []
     return [*written, put_rows(s, "ops.files", batch.files, rows)]
-
-
-def _keeps(
-    delivery: Delivery, rows: Sequence[Mapping[str, Any]], before: Mapping[str, Any]
-) -> bool:
-    """Whether the earlier account of a file still stands."""
-    row = next(row for row in rows if row["file_id"] == delivery.file_id)
-    return _is_same_reading(before[delivery.file_id], row)
 
 
 def _is_same_reading(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
