@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import TextIOWrapper
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
@@ -17,6 +16,7 @@ from tasks.mapping import Source
 Compression = Literal["none", "gzip", "zstd"]
 _LONGEST_LINE = 2_000_000  # bytes that DuckDB's reader takes, with room for its own
 _PIECE = 1 << 23  # bytes
+_LOOK = 1 << 16  # bytes
 _LONGEST_FIELD = 1 << 22  # characters; DuckDB refuses lines half as long
 PACKED: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -91,12 +91,18 @@ def has_long_line(path: Path) -> bool:
     if compression_of(path) == "none":
         if size < 2 * _PIECE:
             return False
-        with path.open("rb") as handle, mmap(handle.fileno(), 0, access=ACCESS_READ) as view:
-            starts = range(0, size - _PIECE, _PIECE)
-            return any(view.find(b"\n", start, start + _PIECE) < 0 for start in starts)
+        # Read, not mapped: a mapped file's pages would count as this process's memory.
+        with path.open("rb") as handle:
+            return any(not _ends_a_line(handle, start) for start in range(0, size - _PIECE, _PIECE))
     with _open_binary(path) as unpacked:
         pieces = iter(lambda: unpacked.read(_PIECE), b"")
         return any(len(piece) == _PIECE and b"\n" not in piece for piece in pieces)
+
+
+def _ends_a_line(handle: BinaryIO, start: int) -> bool:
+    """Whether a line ends in the piece that starts here; most do within the first few bytes."""
+    handle.seek(start)
+    return any(b"\n" in handle.read(_LOOK) for _ in range(_PIECE // _LOOK))
 
 
 def cut_lines(path: Path, target: Path) -> None:
