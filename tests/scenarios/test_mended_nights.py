@@ -9,7 +9,7 @@ import pytest
 
 from flows.nightly import nightly
 from tasks.errors import QualityError, SettingsError, SourceError
-from tests.scenarios.nights import Place, contents, day, found, rows
+from tests.scenarios.nights import Place, contents, day, found, leave_suites_out, rows
 
 SHIPPED = Path(__file__).parents[2] / "deployments" / "sources" / "sample_shop.toml"
 
@@ -19,6 +19,11 @@ def place(one_night: Place, sample: Path, tmp_path: Path) -> Place:
     shop = one_night.copy(tmp_path / "shop")
     shop.landing.unlink()
     return found(shop, 0, 7, sample)
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_suites_out(monkeypatch)
 
 
 def files(place: Place, dataset: str, number: int) -> list[Path]:
@@ -74,6 +79,7 @@ def test_a_unit_that_is_mended_leaves_nothing_at_the_wrong_dates(
         assert contents(place.lake)[name] == contents(other.lake)[name], name
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_catalogue_that_returns_to_what_it_was(place: Place) -> None:
     """Out of stock, in stock, and out of stock again with the very same file."""
     (first,), (middle,), (last,) = (files(place, "items", n) for n in (4, 5, 6))
@@ -97,6 +103,7 @@ def test_a_catalogue_of_nothing_but_a_header_stops_the_night(place: Place) -> No
         place.run()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_optional_source_that_vanished(place: Place, tmp_path: Path) -> None:
     mapping = tmp_path / "optional.toml"
     mapping.write_text(SHIPPED.read_text().replace("[items]\n", "[items]\noptional = true\n"))
@@ -106,6 +113,7 @@ def test_an_optional_source_that_vanished(place: Place, tmp_path: Path) -> None:
         run_with(place, mapping, day(6))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_another_k_and_back(place: Place) -> None:
     text = place.settings.read_text()
     for k in (5, 3, 30, 5):
@@ -126,6 +134,7 @@ def test_a_wrong_config_is_refused_before_the_night(place: Place) -> None:
         place.run()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_lake_in_a_folder_with_a_space(place: Place, tmp_path: Path) -> None:
     outcome = nightly.fn(
         settings=place.settings, landing=place.landing, lake=tmp_path / "my lake" / "a#é"
