@@ -35,7 +35,7 @@ class Compute(Frozen):
     """What a stage may use."""
 
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(MB|GB|MiB|GiB)$")] = "1GB"
-    threads: Annotated[int, Field(ge=0, description="0: all cores")] = 0
+    threads: Annotated[int, Field(ge=0, le=1024, description="0: all cores")] = 0
     batch_mb: Annotated[int, Field(ge=1, description="landed bytes read in one go, MiB")] = 2048
 
     @property

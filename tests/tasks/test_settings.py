@@ -24,6 +24,7 @@ def test_the_shipped_file_states_every_default() -> None:
         ("[propensity]\nsmoothing_a = 20", "smoothing_a"),
         ("[propensity]\nclip = nan", "clip"),
         ("[compute]\nmemory_limit = 'lots'", "memory_limit"),
+        ("[compute]\nthreads = 100000", "compute.threads"),
         ("this is no toml", "settings.toml"),
     ],
 )
