@@ -1,6 +1,7 @@
 """The mapping: what a shop's own files mean. One TOML per shop, unknown keys refused."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
@@ -185,6 +186,8 @@ class Source(Frozen):
         parts = Path(files).parts
         if Path(files).is_absolute() or ".." in parts:
             raise ValueError("must be relative to the landing folder, and stay below it")
+        if not parts:
+            raise ValueError("must match files, such as events/*.jsonl")
         if any("**" in part and part != "**" for part in parts):
             raise ValueError("** must stand alone between slashes")
         return files
@@ -212,9 +215,20 @@ class Source(Frozen):
                 f"{dataset} has no field {', '.join(strangers)}; its fields: {', '.join(known)}"
             )
         self._check_contract(dataset)
+        self._check_raw_columns()
         missing = [field for field in REQUIRED[dataset] if field not in given]
         if missing:
             raise ValueError(f"{dataset} needs a column for {', '.join(missing)}")
+
+    def _check_raw_columns(self) -> None:
+        """SQL does not tell a name in capitals from the same in small letters."""
+        names = sorted(raw_columns(self), key=str.casefold)
+        for one, other in pairwise(names):
+            if one.casefold() == other.casefold():
+                raise ValueError(f"the columns {one} and {other} differ only in capitals")
+        ours = [name for name in names if name.startswith("# ")]
+        if ours:
+            raise ValueError(f"{ours[0]!r} begins as nightrank's own columns do: '# '")
 
     def _check_contract(self, dataset: str) -> None:
         if isinstance(self, Dated):
@@ -267,6 +281,18 @@ class Events(Dated):
 
 class Impressions(Dated):
     """What was shown, and what could have been."""
+
+
+def raw_columns(source: Source) -> list[str]:
+    """The raw columns that the mapping names, in order, each once."""
+    named = [*source.columns.values(), *source.types]
+    if isinstance(source, Dated):
+        named.append(source.time.column)
+    if isinstance(source, Events) and source.behaviour.column is not None:
+        named.append(source.behaviour.column)
+    if source.arrived.column is not None:
+        named.append(source.arrived.column.column)
+    return list(dict.fromkeys(named))
 
 
 class Meaning(Frozen):

@@ -41,10 +41,11 @@ def account(
     rows = s.rows(
         f"""
         WITH fit AS (
-            SELECT file_id, count(*) AS n_fit FROM staged WHERE misfit IS NULL GROUP BY file_id
+            SELECT file_id, count(*) AS n_fit, min(ds) AS first_ds, max(ds) AS last_ds
+            FROM staged WHERE misfit IS NULL GROUP BY file_id
         ),
         clean AS (
-            SELECT file_id, count(*) AS n_clean, min(ds) AS first_ds, max(ds) AS last_ds
+            SELECT file_id, count(*) AS n_clean
             FROM clean.{dataset}
             WHERE file_id IN (SELECT file_id FROM delivery)
             GROUP BY file_id
@@ -110,7 +111,7 @@ def write_accounts(
             moves += moved(old, now[delivery.file_id], new, "read again with another mapping")
             row |= {name: old[name] for name in kept}
         elif old:
-            forgotten.append(delivery)
+            forgotten.append(old)
         rows.append(row)
     _account_for_repeats(s, rows, batch)
     written = [add_moves(s, moves, forgotten)] if moves or forgotten else []
@@ -170,11 +171,11 @@ def moved(
 
 
 def add_moves(
-    s: Session, moves: list[dict[str, Any]], forgotten: Sequence[Delivery] = ()
+    s: Session, moves: list[dict[str, Any]], forgotten: Sequence[Mapping[str, Any]] = ()
 ) -> TableVersion:
     """Add to ops.row_moves, and drop what is there of files whose account begins anew."""
-    days = sorted({*(move["ds"] for move in moves), *(each.ds for each in forgotten)})
-    old_ids = literal([each.file_id for each in forgotten])
+    days = sorted({*(move["ds"] for move in moves), *(row["ds"] for row in forgotten)})
+    old_ids = literal([row["file_id"] for row in forgotten])
 
     def merged(pinned: Any) -> Any:
         s.read_pinned(pinned, set(days))
@@ -279,8 +280,10 @@ def replace_rows_of_files(
     s: Session, name: str, files: Sequence[Delivery], select: str
 ) -> TableVersion:
     """Put a SELECT's rows in place of what the table held of these files; other files stay."""
-    days = sorted({delivery.ds for delivery in files})
     file_ids = literal(sorted({delivery.file_id for delivery in files}))
+    s.read("ops.files", newest=True)
+    before = f"SELECT DISTINCT ds FROM ops.files WHERE list_contains({file_ids}, file_id)"
+    days = sorted({*(delivery.ds for delivery in files), *(row[0] for row in s.rows(before))})
 
     def merged(pinned: Any) -> Any:
         s.read_pinned(pinned, set(days))

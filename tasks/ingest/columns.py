@@ -19,9 +19,10 @@ MOST_COLUMNS = 1_000  # of one file that are kept
 _PACKED_TIMES = 8  # what compression usually saves
 _NAME = 200  # characters
 _SEEN = "file_id VARCHAR, raw_column VARCHAR, raw_type VARCHAR, n BIGINT, n_looked_at BIGINT"
-_JSON_TYPE = """CASE json_type(line, pointer) WHEN 'VARCHAR' THEN 'text' WHEN 'BOOLEAN' THEN
-'boolean' WHEN 'OBJECT' THEN 'object' WHEN 'ARRAY' THEN 'list' WHEN 'NULL' THEN 'null' ELSE
-'number' END"""
+_JSON_TYPE = """CASE coalesce(json_type(field.value), 'NULL') WHEN 'VARCHAR' THEN 'text'
+WHEN 'BOOLEAN' THEN 'boolean' WHEN 'OBJECT' THEN 'object' WHEN 'ARRAY' THEN 'list'
+WHEN 'NULL' THEN 'null' ELSE 'number' END"""
+UNNAMED = "(not named by the mapping)"
 
 
 def step(batch: Batch) -> int:
@@ -49,19 +50,35 @@ def see_columns(s: Session, batch: Batch) -> None:
     for layout, files in groups.items():
         if layout.format != "jsonl":
             s.con.execute(f"INSERT INTO seen {_seen_in_columns(layout, files)}")
+    if batch.how.pseudonymises:
+        # A file without its header has ids for column names, and a record may have one for a key.
+        named = literal(sorted(named_columns(batch.source)))
+        s.con.execute(
+            f"UPDATE seen SET raw_column = '{UNNAMED}' WHERE NOT list_contains({named}, raw_column)"
+        )
 
 
 def _seen_in_json(step: int) -> str:
     return f"""
 WITH looked_at AS (SELECT file_id, looked_at AS line FROM staged WHERE looked_at IS NOT NULL),
 n_lines AS (SELECT file_id, count(*) AS n FROM looked_at GROUP BY file_id),
-keys AS (SELECT file_id, line, unnest(json_keys(line)) AS key FROM looked_at),
-pointers AS (
-    SELECT *, '/' || replace(replace(key, '~', '~0'), '/', '~1') AS pointer FROM keys
+parsed AS (
+    SELECT file_id, line, from_json(line, '"MAP(VARCHAR, JSON)"') AS map FROM looked_at
+),
+-- A record that has a key twice is no map: its keys are looked up one by one.
+fields AS (
+    SELECT file_id, unnest(CASE WHEN map IS NOT NULL THEN map_entries(map) ELSE list_transform(
+        list_distinct(json_keys(line))[:{MOST_COLUMNS}],
+        lambda key: {{key: key, value: json_extract(
+            line, '/' || replace(replace(key, '~', '~0'), '/', '~1')
+        )}}
+    ) END) AS field
+    FROM parsed
 ),
 counted AS (
-    SELECT file_id, left(key, {_NAME}) AS raw_column, {_JSON_TYPE} AS raw_type, count(*) AS n
-    FROM pointers GROUP BY ALL
+    SELECT file_id, left(field.key, {_NAME}) AS raw_column, {_JSON_TYPE} AS raw_type,
+        count(*) AS n
+    FROM fields GROUP BY ALL
 )
 SELECT file_id, raw_column, raw_type, counted.n * {step}, n_lines.n
 FROM counted INNER JOIN n_lines USING (file_id)

@@ -1,12 +1,14 @@
 """Which landed files are new: known by path, size and time first, by content second."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from tasks.errors import SourceError
+from tasks.ingest.formats import endings
 from tasks.lake.session import Session
 from tasks.lake.tables import fingerprint
 from tasks.mapping import Events, Impressions, Mapping
@@ -14,6 +16,8 @@ from tasks.records import LandedFile
 
 OCCURRENCES = ("events", "impressions")
 SNAPSHOTS = ("items", "users")
+_HELD = ("ingested", "repeated")
+ContentKey = tuple[str, str, date | None, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Delivery:
         return self.file.dataset
 
     @property
+    def path(self) -> str:
+        """Below the landing folder."""
+        return self.file.path
+
+    @property
     def ds(self) -> date:
         """UTC date of delivery: the date in the path, else the day it arrived."""
         return self.file.delivered or self.arrived_at.astimezone(UTC).date()
@@ -50,6 +59,7 @@ class _Known:
     mapping_hash: str
     state: str
     ds: date
+    file_id: str
 
 
 def new_deliveries(
@@ -60,43 +70,85 @@ def new_deliveries(
     A file whose mapping was mended is read again. An event's file with the content of another is a
     repetition; a snapshot's only for the same date, since a catalogue may return to what it was.
     """
-    rows = _known(s)
-    newest = {(row.dataset, row.path): row for row in rows}
-    hashes = {dataset: mapping_hash(mapping, dataset) for dataset in mapping.sources()}
-    read = [
-        row
-        for row in rows
-        if row.mapping_hash == hashes.get(row.dataset) or row.state == "withdrawn"
-    ]
-    first_with = {_content_key(row): row.path for row in reversed(read) if row.state != "refused"}
-    there = {(_content_key(row), row.path) for row in read}
+    known = _Ledger(_known(s), mapping, {(file.dataset, file.path) for file in files})
     found: list[Delivery] = []
     for file in sorted(files, key=lambda file: (_arrived_at(file, mapping), file.path)):
-        last = newest.get((file.dataset, file.path))
-        is_current = last is not None and (
-            last.mapping_hash == hashes[file.dataset] or last.state == "withdrawn"
+        if known.has_file(file):
+            continue
+        delivery = Delivery(
+            file=file,
+            file_id="",
+            content_hash=_hash_of(landing, file),
+            arrived_at=_arrived_at(file, mapping),
+            mapping_hash=known.hashes[file.dataset],
         )
-        if (
-            is_current
-            and last
-            and (last.n_bytes, last.modified_at)
-            == (
-                file.n_bytes,
-                file.modified_at,
-            )
-        ):
-            continue
-        content = content_hash(landing / file.path)
-        if is_current and last and last.content_hash == content:
-            continue
-        arrived_at = _arrived_at(file, mapping)
-        row = Delivery(file, "", content, arrived_at, hashes[file.dataset])
-        first = first_with.setdefault(_content_key(row), file.path)
-        if (_content_key(row), file.path) in there:
-            continue  # it returned to what it was, and those records are here
-        repeats = None if first == file.path else first
-        found.append(replace(row, file_id=_file_id(row), repeats=repeats))
+        delivery = known.identify(delivery)
+        if not known.has_delivery(delivery):
+            found.append(known.note(delivery))
     return found
+
+
+class _Ledger:
+    """What is known of deliveries, by path and by content, and which of it still counts."""
+
+    def __init__(
+        self, rows: Sequence[_Known], mapping: Mapping, there: Collection[tuple[str, str]]
+    ) -> None:
+        self.hashes = {dataset: mapping_hash(mapping, dataset) for dataset in mapping.sources()}
+        self.newest = {(row.dataset, row.path): row for row in rows}
+        self.of_path = {(content_key(row), row.path): row for row in rows}
+        read = [row for row in rows if row.mapping_hash == self.hashes.get(row.dataset)]
+        self.first_with = {
+            content_key(row): row.path for row in reversed(read) if row.state in _HELD
+        }
+        # Files that are gone: what another path brings now of the same content is these, renamed.
+        self.gone = {
+            content_key(row): row
+            for row in rows
+            if row.state == "ingested" and (row.dataset, row.path) not in there
+        }
+
+    def _is_read(self, row: _Known | None) -> bool:
+        """Whether a row stands as it is: read by this mapping, or withdrawn."""
+        if row is None:
+            return False
+        return row.state == "withdrawn" or row.mapping_hash == self.hashes[row.dataset]
+
+    def has_file(self, file: LandedFile) -> bool:
+        """Whether the file is known without a look at its content."""
+        last = self.newest.get((file.dataset, file.path))
+        return self._is_read(last) and _stamp(last) == (file.n_bytes, file.modified_at)
+
+    def identify(self, delivery: Delivery) -> Delivery:
+        """Give the delivery its id: its own, or that of the one that it is once more."""
+        key, path = content_key(delivery), delivery.file.path
+        last, same = self.newest.get((delivery.dataset, path)), self.of_path.get((key, path))
+        renamed = self.gone.get(key)
+        if same is None and renamed is not None and key not in self.first_with:
+            return replace(delivery, file_id=renamed.file_id)  # its mapping was mended, too
+        has_returned = (
+            same is not None
+            and last is not None
+            and same.state != "withdrawn"
+            and content_key(last) != key
+        )
+        # What returns after another content is a delivery of its own: the last word counts.
+        when = [str(delivery.file.modified_at)] if has_returned else []
+        return replace(delivery, file_id=fingerprint([path, *map(str, key[:3]), *when]))
+
+    def has_delivery(self, delivery: Delivery) -> bool:
+        """Whether its records were taken, or are not wanted any more."""
+        same = self.of_path.get((content_key(delivery), delivery.file.path))
+        last = self.newest.get((delivery.dataset, delivery.file.path))
+        if same is None or last is None:
+            return False
+        return self._is_read(same) and (same.state == "withdrawn" or same == last)
+
+    def note(self, delivery: Delivery) -> Delivery:
+        """The delivery, told whether it repeats another file; it counts from now on."""
+        path = delivery.file.path
+        first = self.first_with.setdefault(content_key(delivery), path)
+        return replace(delivery, repeats=None if first == path else first)
 
 
 def _known(s: Session) -> list[_Known]:
@@ -112,12 +164,26 @@ def mapping_hash(mapping: Mapping, dataset: str) -> str:
     return fingerprint([mapping.sources()[dataset].model_dump_json(exclude=where)])
 
 
-def _content_key(row: "Delivery | _Known") -> tuple[str, str, date | None]:
-    return row.dataset, row.content_hash, row.ds if row.dataset in SNAPSHOTS else None
+def content_key(row: "Delivery | _Known") -> ContentKey:
+    """Equal for files that hold the same: as bytes, and as their endings tell to read them."""
+    day = row.ds if row.dataset in SNAPSHOTS else None
+    return row.dataset, row.content_hash, day, endings(Path(row.path))
 
 
-def _file_id(delivery: Delivery) -> str:
-    return fingerprint([delivery.file.path, *map(str, _content_key(delivery))])
+def _stamp(row: "_Known | None") -> tuple[int, datetime] | None:
+    return None if row is None else (row.n_bytes, row.modified_at)
+
+
+def _hash_of(landing: Path, file: LandedFile) -> str:
+    try:
+        return content_hash(landing / file.path)
+    except OSError as error:
+        raise SourceError(
+            f"{file.path} cannot be read: {error.strerror or error}",
+            where=str(landing),
+            unchanged="no table was changed; what was served stays served",
+            fix="see that the file stays where it is and can be read; then run the command again",
+        ) from error
 
 
 def content_hash(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,8 @@ from tasks.lake.literals import literal
 from tasks.mapping import Source
 
 Format = Literal["jsonl", "csv", "parquet"]
+MOST_COLUMNS = 2_000
+OUR_FILE = "# file"
 _GLOB = re.compile(r"[\[*?]")
 _ENDINGS: Mapping[str, Format] = {
     ".jsonl": "jsonl",
@@ -50,16 +52,27 @@ def layout_of(con: duckdb.DuckDBPyConnection, path: Path, source: Source) -> Lay
     if form == "parquet":
         read = f"read_parquet({paths_sql([str(path)])}, hive_partitioning = false)"
         described = con.sql(f"DESCRIBE SELECT * FROM {read}")
-        return Layout(form, columns=tuple((row[0], row[1]) for row in described.fetchall()))
+        columns = tuple((row[0], row[1]) for row in described.fetchall())
+        _refuse_columns([name for name, _ in columns])
+        return Layout(form, columns=columns)
     refuse_big_endian(path, source)
     compression = compression_of(path)
     if form == "jsonl":
         return Layout(form, compression)
     delimiter = _delimiter(path, source)
     names = header(path, source, delimiter) if source.header else source.names
-    if len(set(names)) < len(names):
-        raise ValueError(f"a column name stands twice: {', '.join(names)}")
+    _refuse_columns(names)
     return Layout(form, compression, delimiter, tuple((name, "VARCHAR") for name in names))
+
+
+def _refuse_columns(names: Sequence[str]) -> None:
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"it has {len(names):,} columns; at most {MOST_COLUMNS:,} can be read")
+    # SQL does not tell a name in capitals from the same in small letters.
+    if len({name.casefold() for name in names}) < len(names):
+        raise ValueError(f"a column name stands twice: {', '.join(names)}")
+    if OUR_FILE in names:
+        raise ValueError(f"a column is named {OUR_FILE!r}, as one of nightrank's own")
 
 
 UNREADABLE = (OSError, EOFError, ValueError, csv.Error, duckdb.Error)
@@ -78,6 +91,12 @@ def _format(path: Path, source: Source) -> Format:
             "*.csv, *.tsv or *.parquet, or set format in the mapping"
         )
     return _ENDINGS[ending]
+
+
+def endings(path: Path) -> tuple[str, ...]:
+    """The parts of a file's name that tell how to read it."""
+    told = {*_ENDINGS, *PACKED}
+    return tuple(ending for ending in map(str.lower, path.suffixes) if ending in told)
 
 
 def _ending(path: Path) -> str:

@@ -50,8 +50,15 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _landed(landing: Path, dataset: str, source: Source, path: Path) -> LandedFile:
-    stat = path.stat()
     relative = path.relative_to(landing).as_posix()
+    if not relative.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in relative):
+        raise SourceError(
+            f"the name of a file is not UTF-8: {relative!r}",
+            where=f"[{dataset}] files of the mapping",
+            unchanged="no table was changed; what was served stays served",
+            fix="rename the file",
+        )
+    stat = path.stat()
     return LandedFile(
         dataset=dataset,
         path=relative,
@@ -68,8 +75,10 @@ def date_in(path: str, dataset: str, source: Source) -> date | None:
     match = re.search(source.arrived.path, path)
     try:
         if match is not None:
-            return date.fromisoformat(match.group(1))
-        problem = "has no date"
+            day = date.fromisoformat(match.group(1))
+            if 1970 <= day.year < 9999:
+                return day
+        problem = "has no date" if match is None else "has a date that cannot be"
     except (ValueError, TypeError):  # the group need not take part in the match
         problem = "has a date that is none"
     raise SourceError(

@@ -17,7 +17,8 @@ Compression = Literal["none", "gzip", "zstd"]
 _LONGEST_LINE = 2_000_000  # bytes that DuckDB's reader takes, with room for its own
 _PIECE = 1 << 23  # bytes
 _LOOK = 1 << 16  # bytes
-_LONGEST_FIELD = 1 << 22  # characters; DuckDB refuses lines half as long
+_LONGEST_FIELD = 1 << 30  # characters; a quote that is not closed takes all that follows
+_BETWEEN = "\x1f"  # stands for a delimiter of several characters
 PACKED: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -106,7 +107,16 @@ def _ends_a_line(handle: BinaryIO, start: int) -> bool:
 
 
 def cut_lines(path: Path, target: Path) -> None:
-    """Copy a text file, unpacked; lines longer than DuckDB's reader takes are cut, and say so."""
+    """Copy a text file, unpacked; lines longer than DuckDB's reader takes are cut, and say so.
+
+    Lines that end in CR alone end in LF in the copy.
+    """
+    with _open_binary(path) as start:
+        first = start.read(_PIECE)
+    if b"\n" not in first and b"\r" in first:
+        straight = target.with_suffix(".straight")
+        _replace(path, straight, b"\r", b"\n")
+        path = straight
     with _open_binary(path) as lines, target.open("wb") as short:
         while line := lines.readline(_LONGEST_LINE):
             if len(line) < _LONGEST_LINE or line.endswith(b"\n"):
@@ -121,9 +131,13 @@ def cut_lines(path: Path, target: Path) -> None:
 
 def end_lines_alike(path: Path, target: Path) -> None:
     """Copy JSON lines, unpacked, with every CR a space: JSON takes both between its values."""
+    _replace(path, target, b"\r", b" ")
+
+
+def _replace(path: Path, target: Path, old: bytes, new: bytes) -> None:
     with _open_binary(path) as unpacked, target.open("wb") as straight:
         while piece := unpacked.read(_PIECE):
-            straight.write(piece.replace(b"\r", b" "))
+            straight.write(piece.replace(old, new))
 
 
 def _rows(path: Path, source: Source, delimiter: str) -> Iterator[tuple[int, int, bool]]:
@@ -138,11 +152,12 @@ def _rows(path: Path, source: Source, delimiter: str) -> Iterator[tuple[int, int
 
 
 def _records(lines: Iterable[str], source: Source, delimiter: str) -> Any:
-    """A csv reader; for a delimiter of several characters, one that finds the lines only."""
+    """A csv reader, which must agree with DuckDB's about where records begin."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE
-    return csv.reader(
-        lines, delimiter=delimiter[0], quotechar=source.quote or None, quoting=quoting
-    )
+    if len(delimiter) > 1:
+        lines = (line.replace(delimiter, _BETWEEN) for line in lines)
+        delimiter = _BETWEEN
+    return csv.reader(lines, delimiter=delimiter, quotechar=source.quote or None, quoting=quoting)
 
 
 def _open_text(path: Path, source: Source, *, newline: str) -> TextIO:

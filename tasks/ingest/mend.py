@@ -94,6 +94,8 @@ def finish_withdrawals(shop: Shop, run_id: str) -> list[Withdrawal]:
             return []
         ids = [row[0] for row in noted]
         rows, now = known_rows(s, ids), current_accounts(s, ids)
+    # Of a dataset that the mapping lost, nothing can be read: they wait until it is back.
+    ids = [i for i in ids if rows[i]["dataset"] in shop.mapping.sources()]
     open_ids = [i for i in ids if now[i]["clean"] or now[i]["quarantined"]]
     return [_take_back(shop, rows[i], now[i], run_id) for i in open_ids]
 
@@ -128,15 +130,14 @@ def _without(s: Session, shop: Shop, delivery: Delivery, row: Row) -> None:
 
 
 def _had_duplicates(shop: Shop, row: Row) -> list[Row]:
-    """Other files, some of whose records may have been dropped as duplicates of this one's."""
-    if row["first_ds"] is None:
-        return []
+    """Other files whose records may have been dropped as duplicates of this one's; its copies."""
     with session(shop.lake, shop.settings.compute) as s:
         s.read("ops.files")
         found = s.rows(
-            "SELECT file_id FROM ops.files WHERE dataset = $dataset AND state = 'ingested' "
-            "AND file_id <> $file_id ORDER BY ds, path, file_id",
-            {"dataset": row["dataset"], "file_id": row["file_id"]},
+            "SELECT file_id FROM ops.files WHERE dataset = $dataset AND file_id <> $file_id AND "
+            "(state = 'ingested' OR (state = 'repeated' AND content_hash = $content_hash)) "
+            "ORDER BY ds, path, file_id",
+            {key: row[key] for key in ("dataset", "file_id", "content_hash")},
         )
         ids = [each[0] for each in found]
         rows, now = known_rows(s, ids), current_accounts(s, ids)
@@ -144,9 +145,11 @@ def _had_duplicates(shop: Shop, row: Row) -> list[Row]:
 
 
 def _may_share(one: Row, other: Row) -> bool:
-    """Whether dates overlap; a file without any clean record may have had any date."""
+    """Whether dates of their records overlap; of a copy that was not read, none are known."""
+    if other["first_ds"] is None:
+        return False
     if one["first_ds"] is None:
-        return True
+        return bool(one["state"] == "repeated")
     return bool(one["first_ds"] <= other["last_ds"] and other["first_ds"] <= one["last_ds"])
 
 
@@ -217,10 +220,11 @@ def _delivery(shop: Shop, row: Row) -> Delivery:
 def _chosen(s: Session, shop: Shop, name: str) -> list[Row]:
     """The newest delivery of a path in each dataset, or the one of a file_id."""
     s.read("ops.files")
-    path = Path(name)
-    below = path.relative_to(shop.landing) if path.is_relative_to(shop.landing) else path
+    path, landing = Path(name).resolve(), shop.landing.resolve()
+    below = path.relative_to(landing) if path.is_relative_to(landing) else Path(name)
     found = s.rows(
-        "SELECT file_id FROM ops.files WHERE (path = $path OR file_id = $name) "
+        "SELECT file_id FROM ops.files WHERE (list_contains([$path, $name], path) "
+        "OR file_id = $name) "
         "AND state <> 'withdrawn' "
         "QUALIFY row_number() OVER (PARTITION BY dataset ORDER BY ingested_at DESC, file_id) = 1",
         {"path": below.as_posix(), "name": name},
@@ -233,6 +237,14 @@ def _chosen(s: Session, shop: Shop, name: str) -> list[Row]:
             fix='nightrank query "SELECT path, file_id, state FROM ops.files" lists them',
         )
     rows = known_rows(s, [row[0] for row in found])
+    lost = sorted({row["dataset"] for row in rows.values()} - set(shop.mapping.sources()))
+    if lost:
+        raise UsageError(
+            f"{name} is of {', '.join(lost)}, which the mapping no longer has",
+            where="the mapping",
+            unchanged="nothing was withdrawn",
+            fix=f"put [{lost[0]}] back into the mapping, withdraw, and take it out again",
+        )
     repeated = [row["path"] for row in rows.values() if row["state"] == "repeated"]
     if repeated:
         raise UsageError(

@@ -175,7 +175,7 @@ def _field(dataset: str, source: Source, name: str) -> Field:
         made = f"nullif(CAST({text} AS VARCHAR), '')"
         misfits = [(f"wrong type: {label} is no text", _is_nested(value))]
     else:
-        made = f"try_cast({text} AS {kind})"
+        made = _cast(text, kind)
         is_lost = f"{value} IS NULL AND nullif(CAST({text} AS VARCHAR), '') IS NOT NULL"
         misfits = [(f"wrong type: {label} is no {kind}", is_lost)]
     if kind == "DOUBLE":
@@ -187,6 +187,18 @@ def _field(dataset: str, source: Source, name: str) -> Field:
         misfits.insert(0, (f"missing field: {label}", f"{value} IS NULL"))
     misfits.extend(_ranges(name, value, label))
     return Field(name, made, tuple(misfits))
+
+
+def _cast(text: str, kind: str) -> str:
+    """SQL of a typed value; NULL where DuckDB would round, or read 1_0 or the word epoch."""
+    text = f"CAST({text} AS VARCHAR)"
+    fits = {
+        "BIGINT": f"NOT contains({text}, '_') AND try_cast({text} AS DOUBLE) % 1 = 0",
+        "DOUBLE": f"NOT contains({text}, '_')",
+        "DATE": f"lower(trim({text})) <> 'epoch'",
+    }
+    cast = f"try_cast({text} AS {kind})"
+    return f"CASE WHEN {fits[kind]} THEN {cast} END" if kind in fits else cast
 
 
 def _is_nested(value: str) -> str:
@@ -208,7 +220,7 @@ def _ranges(name: str, value: str, label: str) -> list[tuple[str, str]]:
 
 
 def _time_field(source: Source, time: Time) -> Field:
-    text = f"nullif({_text(source, time.column)}, '')"
+    text = f"nullif(trim({_text(source, time.column)}), '')"
     value = _column("occurred_at")
     tolerance = FUTURE_TOLERANCE["path" if source.arrived.path is not None else "clock"]
     return Field(
@@ -243,7 +255,7 @@ def time_sql(text: str, time: Time) -> str:
     closed_up = f"regexp_replace({text}, '([0-9]) ([Z+-][0-9:]*)$', '\\1\\2')"
     instant = (
         f"CASE WHEN {is_local} THEN timezone({zone}, try_cast({text} AS TIMESTAMP)) "
-        f"ELSE try_cast({closed_up} AS TIMESTAMPTZ) END"
+        f"WHEN {text} ~ '[0-9].*' THEN try_cast({closed_up} AS TIMESTAMPTZ) END"
     )
     return f"CASE WHEN epoch_us({instant}) <= {_END_OF_TIME_US} THEN {instant} END"
 
@@ -252,7 +264,7 @@ def _arrived(source: Source) -> str:
     column = source.arrived.column
     if column is None:
         return '"# arrived_at"'
-    text = f"nullif({_text(source, column.column)}, '')"
+    text = f"nullif(trim({_text(source, column.column)}), '')"
     return f'coalesce({time_sql(text, column)}, "# arrived_at")'
 
 

@@ -38,7 +38,7 @@ def use_key(s: Session, key: bytes) -> None:
 
 def key_from_environment() -> bytes:
     """The key. Raises SettingsError where there is none, or one that could be guessed."""
-    key = os.environ.get(KEY_VARIABLE, "").encode()
+    key = os.environb.get(KEY_VARIABLE.encode(), b"")
     if len(key) < SHORTEST_KEY:
         raise SettingsError(
             "ids are to be pseudonymised, but there is "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tasks.ingest.formats import Layout, paths_sql
 from tasks.lake.literals import identifier, literal
-from tasks.mapping import Events, Impressions, Source, TimeUnit, is_path, path_parts
+from tasks.mapping import Events, Impressions, Source, TimeUnit, is_path, path_parts, raw_columns
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,6 @@ class How:
     keeps_extra: bool = False
     absent: tuple[str, ...] = ()
     step: int = 1
-
-
-def raw_columns(source: Source) -> list[str]:
-    """The raw columns that the mapping names, in order, each once."""
-    named = [*source.columns.values(), *source.types]
-    if isinstance(source, Events | Impressions):
-        named.append(source.time.column)
-    if isinstance(source, Events) and source.behaviour.column is not None:
-        named.append(source.behaviour.column)
-    if source.arrived.column is not None:
-        named.append(source.arrived.column.column)
-    return list(dict.fromkeys(named))
 
 
 def named_columns(source: Source) -> set[str]:
@@ -67,18 +55,21 @@ def numbered_sql(source: Source, layout: Layout, file: str) -> str:
             number = "row_number() OVER ()"
         case "csv":
             text, record = _csv_text(layout), _row_hash(layout)
-            number, read = "row_number() OVER ()", _read_csv(source, layout, [file])
+            number = "row_number() OVER ()"
+            read = _read_csv(source, layout, [file]) + _not_blank(layout)
         case "parquet":
             text = f"CAST(to_json({_packed(layout.names)}) AS VARCHAR)"
-            record, number = _row_hash(layout), '"# number" + 1'
+            record, number = _row_hash(layout), "row_number() OVER ()"
             read = _read_parquet([file])
     return f"SELECT {number} AS n, {text} AS text, {record} AS record FROM {read}"
 
 
 def lines_sql(source: Source, layout: Layout, files: Sequence[str]) -> str:
     """A reader of lines as they are, with the rejects kept."""
-    return f"""read_csv({paths_sql(list(files))}, columns = {{line: 'VARCHAR'}}, delim = chr(1),
-        quote = '', escape = '', header = false, auto_detect = false, filename = '# file',
+    # The reader wants a delimiter: U+10FFFF is no character, and no text holds it.
+    return f"""read_csv({paths_sql(list(files))}, columns = {{line: 'VARCHAR'}},
+        delim = chr(1114111), quote = '', escape = '', header = false, auto_detect = false,
+        filename = '# file',
         compression = '{layout.compression}', encoding = {literal(source.encoding)},
         hive_partitioning = false, store_rejects = true, rejects_limit = 0)"""
 
@@ -118,12 +109,17 @@ def _csv_records(source: Source, layout: Layout, files: Sequence[str], how: How)
         f", {identifier(name) if name in layout.names else 'NULL::VARCHAR'} AS {identifier(name)}"
         for name in raw_columns(source)
     )
-    only = layout.names[0] if len(layout.names) == 1 else None
-    blank = f"\nWHERE coalesce({identifier(only)}, '') <> ''" if only else ""
     kept = _extra(source, layout) if how.keeps_extra else "NULL::VARCHAR"
     return f"""SELECT "# file", {_row_hash(layout)} AS "# record", false AS "# broken",
     {kept} AS "# extra", NULL::VARCHAR AS "# looked_at"{used}
-FROM {_read_csv(source, layout, files)}{blank}"""
+FROM {_read_csv(source, layout, files)}{_not_blank(layout)}"""
+
+
+def _not_blank(layout: Layout) -> str:
+    """In a file of one column, the reader takes a blank line for a record."""
+    if len(layout.names) > 1:
+        return ""
+    return f"\nWHERE coalesce({identifier(layout.names[0])}, '') <> ''"
 
 
 def _read_csv(source: Source, layout: Layout, files: Sequence[str]) -> str:
@@ -173,10 +169,7 @@ FROM {_read_parquet(files)}"""
 
 
 def _read_parquet(files: Sequence[str]) -> str:
-    return (
-        f'(SELECT *, file_row_number AS "# number" FROM read_parquet({paths_sql(list(files))}, '
-        "filename = '# file', hive_partitioning = false))"
-    )
+    return f"read_parquet({paths_sql(list(files))}, filename = '# file', hive_partitioning = false)"
 
 
 def _parquet_text(source: Source, column: str, types: Mapping[str, str]) -> str:
@@ -193,6 +186,12 @@ def _parquet_text(source: Source, column: str, types: Mapping[str, str]) -> str:
     if kind.startswith("TIMESTAMP") and unit is not None and unit != "iso":
         per_second = {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
         return f"CAST(epoch_us({value}) / {per_second} AS VARCHAR)"
+    if kind == "BLOB":
+        return f"coalesce(TRY(decode({value})), CAST({value} AS VARCHAR))"
+    if kind in ("DOUBLE", "FLOAT"):
+        # Whole numbers beside nulls are floats in many tools: an id of 7 must not become 7.0.
+        whole = f"{value} = trunc({value}) AND abs({value}) < 1e15"
+        return f"if({whole}, CAST(CAST({value} AS BIGINT) AS VARCHAR), CAST({value} AS VARCHAR))"
     return f"CAST({value} AS VARCHAR)"
 
 

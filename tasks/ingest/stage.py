@@ -19,9 +19,9 @@ from tasks.ingest.formats import UNREADABLE, Layout, layout_of
 from tasks.ingest.lines import cut_lines, end_lines_alike, has_long_line, lines_of
 from tasks.ingest.parse import landed_columns, landed_sql
 from tasks.ingest.readers import How
-from tasks.lake.literals import literal
+from tasks.lake.literals import identifier, literal
 from tasks.lake.session import Session
-from tasks.mapping import Source
+from tasks.mapping import Source, raw_columns
 
 _PLAIN = "FORMAT parquet, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 100, PARQUET_VERSION v2"
 _REJECTED = "file_id VARCHAR, line BIGINT, reason VARCHAR, text VARCHAR"
@@ -73,9 +73,10 @@ def stage(s: Session, batch: Batch) -> None:
         try:
             batch.layouts[delivery.file_id] = layout_of(s.con, batch.file(delivery), batch.source)
         except UNREADABLE as error:
-            batch.refused[delivery.file_id] = _why(error, batch.landing)
+            batch.refused[delivery.file_id] = _why(error, batch)
     _cut_long_lines(s, batch)
     _name_deliveries(s, batch)
+    _try_mapping(s, batch)
     staged.read(batch.fresh)
     batch.refused.update(_torn(s, batch))
     staged.show()
@@ -156,14 +157,12 @@ class _Staged:
             _copy(self.s, self.batch, layout, files, how, part)
         except duckdb.Error as error:
             part.unlink(missing_ok=True)
-            if isinstance(error, duckdb.BinderException | duckdb.ParserException):
-                raise _misread(error, self.batch.dataset) from error
             if _is_ours(error):
                 raise
             if len(files) == 1 and self._straighten(files[0], layout, error):
                 return self._read(replace(layout, compression="none"), files, how)
             if len(files) == 1:
-                self.batch.refused[files[0].file_id] = _why(error, self.batch.landing)
+                self.batch.refused[files[0].file_id] = _why(error, self.batch)
                 return []
             return [part for each in files for part in self._read(layout, [each], how)]
         return [str(part)]
@@ -203,6 +202,22 @@ class _Staged:
         self.s.view("staged", " UNION ALL ".join(shown))
 
 
+def _try_mapping(s: Session, batch: Batch) -> None:
+    """Run the mapping's SQL on one empty record, so that no file is blamed for what it lacks.
+
+    Raises SettingsError.
+    """
+    names = raw_columns(batch.source)
+    nothing = ", ".join(f"NULL::VARCHAR AS {identifier(name)}" for name in names)
+    probe = staged_folder(s) / "probe.parquet"
+    s.con.execute(f"COPY (SELECT {nothing}) TO {literal(str(probe))} (FORMAT parquet)")
+    layout = Layout("parquet", columns=tuple((name, "VARCHAR") for name in names))
+    try:
+        s.con.execute(landed_sql(batch.dataset, batch.source, layout, [str(probe)], batch.how))
+    except duckdb.Error as error:
+        raise _misread(error, batch.dataset) from error
+
+
 def _misread(error: duckdb.Error, dataset: str) -> SettingsError:
     return SettingsError(
         f"the SQL of the mapping cannot be run: {str(error).splitlines()[0][:300]}",
@@ -227,11 +242,13 @@ def _copy(
     s.con.execute(f"COPY ({select}) TO {literal(str(part))} ({_PLAIN})")
 
 
-def _why(error: Exception, landing: Path) -> str:
+def _why(error: Exception, batch: Batch) -> str:
     """One line, and no path of this machine: it stands in ops.files and in reports."""
     if "state machine" in str(error):
         return "its lines do not all end alike: LF, CRLF or CR"
-    text = " ".join(str(error).split()).replace(f"{landing}/", "")
+    if batch.how.pseudonymises:  # the words of an error may quote an id
+        return f"it cannot be read as the mapping says ({type(error).__name__})"
+    text = " ".join(str(error).split()).replace(f"{batch.landing}/", "")
     return text[:300] or type(error).__name__
 
 
@@ -241,7 +258,7 @@ def _keep_rejects(s: Session) -> None:
         s.con.execute(
             "INSERT INTO rejected SELECT delivery.file_id, e.line, "
             "'not a record: ' || lower(replace(min(CAST(e.error_type AS VARCHAR)), '_', ' ')), "
-            "rtrim(min(coalesce(e.csv_line, '')), chr(13) || chr(10)) "
+            "trim(min(coalesce(e.csv_line, '')), chr(13) || chr(10)) "
             "FROM reject_errors AS e INNER JOIN reject_scans AS f USING (scan_id, file_id) "
             "INNER JOIN delivery ON delivery.filename = f.file_path "
             "GROUP BY delivery.file_id, e.line"
@@ -262,7 +279,7 @@ def _cut_long_lines(s: Session, batch: Batch) -> None:
             short = staged_folder(s) / f"{delivery.file_id}.text"
             cut_lines(batch.file(delivery), short)
         except UNREADABLE as error:
-            batch.refused[delivery.file_id] = _why(error, batch.landing)
+            batch.refused[delivery.file_id] = _why(error, batch)
             del batch.layouts[delivery.file_id]
             continue
         batch.stand_ins[delivery.file_id] = short

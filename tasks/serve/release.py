@@ -45,10 +45,12 @@ class Decision:
 def release_id(shop: Shop, ds: date) -> str:
     """Names what a release is made from: the files that reach back to `ds`, and the recipe."""
     with session(shop.lake, shop.settings.compute) as s:
-        s.read("ops.files")
+        for name in ("ops.files", "ops.row_moves"):
+            s.read(name)
         files = s.rows(
             "SELECT DISTINCT dataset, content_hash FROM ops.files "
-            "WHERE state = 'ingested' AND first_ds <= $ds ORDER BY ALL",
+            "WHERE state = 'ingested' AND first_ds <= $ds AND (n_clean > 0 OR file_id IN "
+            "(SELECT m.file_id FROM ops.row_moves AS m WHERE m.to_place = 'clean')) ORDER BY ALL",
             {"ds": ds},
         )
     return f"{ds}-{fingerprint([shop.recipe, *map(str, files)])[:12]}"

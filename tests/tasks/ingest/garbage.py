@@ -24,6 +24,8 @@ ODD = [
     '{"":1}',
     '{"u":1}{"u":2}',
     "\ufeff{}",
+    "\x01",
+    "\x01\x01",
 ]
 fields = st.sampled_from(["id", "u", "i", "b", "t", "v", "x", "", "a/b", "$.u"])
 values = st.recursive(

@@ -1,12 +1,18 @@
 """Files as shops write them: line numbers, dialects, encodings, and files that are refused."""
 
 import gzip
+import json
+import os
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tasks.errors import SourceError
+from tasks.errors import SettingsError, SourceError
+from tasks.ingest.landing import find_files
 from tests.tasks.ingest.conftest import (
+    DATED,
+    LANDED_AT,
     NOON,
     NewShop,
     Row,
@@ -221,3 +227,186 @@ def test_where_no_event_can_be_read_there_is_no_night(tiny: TinyShop) -> None:
     with pytest.raises(SourceError, match="no date to close"):
         tiny.ingest()
     assert tiny.misfits() == [("events/a.jsonl", 1, NO_OBJECT)]
+
+
+def test_what_another_ending_makes_of_the_same_bytes(new_shop: NewShop) -> None:
+    """A file that was refused, or misread, does not stand for a good one of the same content."""
+    tiny = new_shop(sources={"events": jsonl_events(files="events/*", format="auto")})
+    good = lines(event(1), event(2))
+    tiny.land("events/a.jsonl.gz", good, as_is=True)
+    tiny.land("events/a.log", good)
+    tiny.land("events/b.jsonl", good)
+    table = f"id\tu\ti\tb\tt\ne3\tbob\toil\tbuy\t{NOON}\n"
+    tiny.land("events/a.csv", table)
+    tiny.land("events/b.tsv", table)
+    tiny.ingest()
+    assert [row[0] for row in tiny.events()] == ["e1", "e2", "e3"]
+    assert tiny.counts()["events/b.jsonl"] == ("ingested", 2, 2, 0, 0)
+    assert set(refused(tiny)) == {"events/a.jsonl.gz", "events/a.log"}
+
+
+def test_a_file_that_returns_to_what_it_was_has_the_last_word(tiny: TinyShop) -> None:
+    for number, item in enumerate(("tea", "oil", "tea", "tea")):
+        tiny.land("events/a.jsonl", lines(event(1, i=item)), LANDED_AT + timedelta(hours=number))
+        tiny.ingest()
+    current = "SELECT item_id FROM clean.events WHERE superseded_at IS NULL"
+    assert tiny.query(current) == [("tea",)]
+    assert len(tiny.events()) == 3
+
+
+def test_a_renamed_file_whose_mapping_was_mended_is_one_file(new_shop: NewShop) -> None:
+    tiny = csv_shop(new_shop)
+    content = f"u,i,t,v\nanna,tea,{NOON},3\n,tea,{NOON},3\n"
+    path = tiny.land("events/a.csv", content)
+    tiny.ingest()
+    path.unlink()
+    tiny.land("events/b.csv", content)
+    tiny.sources["events"]["columns"]["value"] = "v"
+    tiny.ingest()
+    assert tiny.query("SELECT user_id, value FROM clean.events") == [("anna", 3.0)]
+    assert tiny.counts() == {"events/b.csv": ("ingested", 2, 1, 0, 1)}
+    assert [row[0] for row in tiny.misfits()] == ["events/b.csv"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", ["", "{end}"])
+def test_a_stray_quote_is_one_bad_record(new_shop: NewShop, end: str, start: str) -> None:
+    tiny = csv_shop(new_shop)
+    rows = ["u,i,t", f"anna,tea,{NOON}", f'"15" screen,tea,{NOON}', f"bob,tea,{NOON}", ""]
+    tiny.land("events/a.csv", (start.format(end=end) + end.join(rows)).lstrip("\r\n"))
+    tiny.ingest()
+    assert [row[1:] for row in tiny.misfits()] == [(3, STRAY_QUOTE)]
+    assert len(tiny.events()) == 2
+
+
+def test_a_local_time_may_be_padded(new_shop: NewShop) -> None:
+    time = {"column": "t", "unit": "iso", "zone": "America/New_York"}
+    tiny = csv_shop(new_shop, time=time)
+    tiny.land("events/a.csv", "u,i,t\nlead,tea, 2026-01-05 07:00:00\ntrail,tea,2026-01-05 07:00 \n")
+    tiny.ingest()
+    assert tiny.query("SELECT DISTINCT epoch(occurred_at) FROM clean.events") == [(NOON,)]
+
+
+@pytest.mark.parametrize("text", ["1.7", "1_0", "epoch"])
+def test_numbers_are_not_made_to_fit(new_shop: NewShop, text: str) -> None:
+    shown = {
+        "files": "shown/*.csv",
+        "columns": {"request_id": "r", "user_id": "u", "item_id": "i", "position": "p"},
+        "time": {"column": "t", "unit": "iso"},
+    }
+    tiny = new_shop(sources={"events": jsonl_events(), "impressions": shown})
+    tiny.land("events/a.jsonl", lines(event(1)))
+    day = "2026-01-05"
+    tiny.land(
+        "shown/a.csv", f"r,u,i,p,t\n1,anna,tea,{text},{day}\n1,anna,tea,2.0,{day}\n1,a,b,1,epoch\n"
+    )
+    tiny.ingest()
+    assert [row[2] for row in tiny.misfits()] == [
+        "wrong type: p is no BIGINT",
+        "wrong type: t is no time",
+    ]
+    assert tiny.query("SELECT position FROM clean.impressions") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [
+        ("u,i,t,U", "stands twice"),
+        ("u,i,t,# file", "one of nightrank's own"),
+        (",".join(["u,i,t", *(f"c{n}" for n in range(5000))]), "at most 2,000"),
+    ],
+)
+def test_columns_that_cannot_be_told_apart(new_shop: NewShop, header: str, why: str) -> None:
+    tiny = csv_shop(new_shop)
+    tiny.land("events/a.csv", f"{header}\nanna,tea,{NOON}\n")
+    tiny.land("events/b.csv", f"u,i,t\nbob,tea,{NOON}\n")
+    tiny.ingest()
+    assert why in refused(tiny)["events/a.csv"]
+    assert [row[1] for row in tiny.events()] == ["bob"]
+
+
+def test_a_page_of_one_column(new_shop: NewShop) -> None:
+    """What a broken export leaves: blank lines among lines of text."""
+    tiny = csv_shop(new_shop)
+    tiny.land("events/a.csv", "<html>\n\n<body>\n\nsorry\n")
+    tiny.land("events/b.csv", f"u,i,t\nbob,tea,{NOON}\n")
+    tiny.ingest()
+    assert [row[:2] for row in tiny.misfits()] == [("events/a.csv", 3), ("events/a.csv", 5)]
+
+
+def test_a_quote_behind_a_delimiter_of_several_characters(new_shop: NewShop) -> None:
+    tiny = csv_shop(new_shop, delimiter="::")
+    tiny.land("events/a.csv", f'u::i::t\na:"b::tea::{NOON}\nbob::tea::never\n')
+    tiny.ingest()
+    assert [row[1:] for row in tiny.misfits()] == [(3, "wrong type: t is no time")]
+    assert [row[1] for row in tiny.events()] == ['a:"b']
+
+
+def test_lines_that_end_in_cr_alone_in_a_large_file(tiny: TinyShop) -> None:
+    filler = "x" * 400
+    rows = "\r".join(json.dumps(event(n) | {"f": filler}) for n in range(40_000)) + "\r{\r"
+    tiny.land("events/a.jsonl", rows)
+    tiny.ingest()
+    assert tiny.counts()["events/a.jsonl"] == ("ingested", 40_001, 40_000, 0, 1)
+
+
+def test_a_record_of_very_many_columns(tiny: TinyShop) -> None:
+    wide = json.dumps(event(1) | {f"key{n}": n for n in range(16_000)})
+    tiny.land("events/a.jsonl", "\n".join([wide] * 5) + "\n")
+    tiny.ingest()
+    assert tiny.counts()["events/a.jsonl"] == ("ingested", 5, 1, 4, 0)
+
+
+def test_a_name_that_is_not_utf8_is_told(tiny: TinyShop) -> None:
+    tiny.land("events/a.jsonl", lines(event(1)))
+    (tiny.root / "landing" / "events" / os.fsdecode(b"caf\xe9.jsonl")).touch()
+    with pytest.raises(SourceError, match="not UTF-8"):
+        tiny.ingest()
+
+
+def test_a_file_that_goes_while_the_night_begins(
+    tiny: TinyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny.land("events/a.jsonl", lines(event(1)))
+    found = find_files(tiny.shop.landing, tiny.shop.mapping)
+    path.unlink()
+    monkeypatch.setattr("tasks.ingest.landing.find_files", lambda *_: found)
+    with pytest.raises(SourceError, match=r"events/a.jsonl cannot be read"):
+        tiny.ingest()
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01"])
+def test_a_date_that_cannot_be(tiny: TinyShop, day: str) -> None:
+    tiny.sources = {"events": jsonl_events(arrived=DATED)}
+    tiny.land(f"events/dt={day}/a.jsonl", lines(event(1)))
+    with pytest.raises(SourceError, match="a date that cannot be"):
+        tiny.ingest()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"columns": {"user_id": "U", "item_id": "u"}},
+        {"columns": {"user_id": "# file", "item_id": "i"}},
+        {"files": "."},
+    ],
+)
+def test_mappings_that_cannot_be_kept_apart(new_shop: NewShop, wrong: Row) -> None:
+    with pytest.raises(SettingsError):
+        _ = new_shop(sources={"events": jsonl_events(**wrong)}).shop
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"expressions": {"value": "no_such_function(v)"}, "types": {"v": "VARCHAR"}},
+        {"expressions": {"value": "v + $x"}, "types": {"v": "DOUBLE"}},
+        {"time": {"column": "t", "unit": "iso", "format": "%Q"}},
+    ],
+)
+def test_sql_of_a_mapping_that_cannot_run_blames_no_file(new_shop: NewShop, wrong: Row) -> None:
+    tiny = new_shop(sources={"events": jsonl_events(**wrong)})
+    tiny.land("events/a.jsonl", lines(event(1)))
+    with pytest.raises(SettingsError, match="SQL of the mapping"):
+        tiny.ingest()
+    assert tiny.counts() == {}

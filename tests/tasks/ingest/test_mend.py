@@ -10,6 +10,7 @@ from tasks.errors import UsageError
 from tasks.ingest import mend
 from tasks.ingest.mend import Reread, replay, withdraw
 from tests.tasks.ingest.conftest import (
+    DATED,
     LANDED_AT,
     NOON,
     NewShop,
@@ -132,13 +133,72 @@ def test_a_withdrawn_file_stays_away_until_it_changes(tiny: TinyShop) -> None:
     tiny.land("events/b.jsonl", lines(event(2)))
     tiny.ingest()
     withdraw(tiny.shop, "events/b.jsonl", "back")
-    mended(tiny).land("events/copy.jsonl", lines(event(2)))
+    mended(tiny).land("events/b.jsonl", lines(event(2)), LATER)
     tiny.ingest()
     assert [row[0] for row in tiny.events()] == ["e1"]
-    assert tiny.counts()["events/copy.jsonl"] == ("repeated", 1, 0, 1, 0)
     tiny.land("events/b.jsonl", lines(event(3)), LATER)
     tiny.ingest()
     assert [row[0] for row in tiny.events()] == ["e1", "e3"]
+
+
+@pytest.mark.parametrize("copied", ["before", "after"])
+def test_a_file_moved_to_the_right_folder_is_taken_from_there(tiny: TinyShop, copied: str) -> None:
+    """First delivered to a wrong place, which is withdrawn."""
+    tiny.sources = {"events": jsonl_events(arrived=DATED)}
+    tiny.land("events/dt=2026-01-06/a.jsonl", lines(event(1)))
+    tiny.ingest()
+    if copied == "before":
+        tiny.land("events/dt=2026-01-05/a.jsonl", lines(event(1)))
+        tiny.ingest()
+    withdraw(tiny.shop, "events/dt=2026-01-06/a.jsonl", "back")
+    tiny.land("events/dt=2026-01-05/a.jsonl", lines(event(1)))
+    tiny.ingest()
+    assert [row[0] for row in tiny.events()] == ["e1"]
+    assert tiny.counts()["events/dt=2026-01-05/a.jsonl"] == ("ingested", 1, 1, 0, 0)
+
+
+def test_a_duplicate_comes_back_whatever_else_its_file_holds(tiny: TinyShop) -> None:
+    tiny.land("events/wrong.jsonl", lines(event(1), event(2)))
+    tiny.ingest()
+    tiny.land("events/right.jsonl", lines(event(1), event(3, t=NOON + 2 * 86_400)), LATER)
+    tiny.ingest()
+    withdraw(tiny.shop, "events/wrong.jsonl", "back")
+    assert [row[0] for row in tiny.events()] == ["e1", "e3"]
+
+
+def test_a_file_whose_day_of_delivery_changes_stays_one(tiny: TinyShop) -> None:
+    """Touched on another day while its mapping was mended, or its date is now in its path."""
+    tiny.land("events/dt=2026-01-05/a.jsonl", lines(event(1), event(2, b="sold")))
+    tiny.ingest()
+    mended(tiny).land("events/dt=2026-01-05/a.jsonl", lines(event(1), event(2, b="sold")), LATER)
+    tiny.ingest()
+    assert accounts(tiny) == {"events/dt=2026-01-05/a.jsonl": (2, 0, 0, 0)}
+    assert tiny.misfits() == []
+    tiny.sources["events"]["arrived"] = DATED
+    tiny.ingest()
+    assert accounts(tiny) == {"events/dt=2026-01-05/a.jsonl": (2, 0, 0, 0)}
+    withdraw(tiny.shop, "events/dt=2026-01-05/a.jsonl", "back")
+    replay(tiny.shop, "again")
+    assert tiny.events() == []
+
+
+def test_a_dataset_that_left_the_mapping_cannot_be_withdrawn(new_shop: NewShop) -> None:
+    tiny = new_shop(sources={"events": jsonl_events(), "items": ITEMS})
+    tiny.land("events/a.jsonl", lines(event(1)))
+    tiny.land("items/a.csv", "i,p\ntea,1\n")
+    tiny.ingest()
+    del tiny.sources["items"]
+    with pytest.raises(UsageError, match="is of items"):
+        withdraw(tiny.shop, "items/a.csv", "back")
+
+
+def test_a_path_may_be_given_as_the_shell_completes_it(
+    tiny: TinyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.land("events/a.jsonl", lines(event(1)))
+    tiny.ingest()
+    monkeypatch.chdir(tiny.root)
+    assert [taken.n_clean for taken in withdraw(tiny.shop, "landing/events/a.jsonl", "back")] == [1]
 
 
 def test_withdrawing_a_snapshot_brings_back_the_one_before(new_shop: NewShop) -> None:
