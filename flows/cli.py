@@ -8,12 +8,12 @@ import atexit
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
-import duckdb
-
-from tasks.errors import NightrankError, StorageError
+from tasks.errors import StorageError, as_ours
 from tasks.report.terminal import Terminal
+from tasks.scratch import own_what_is_started
 from tasks.settings import parse_day
 
 _PREFECT = {
@@ -37,6 +37,9 @@ def entry() -> None:
         os._exit(code)
 
     atexit.register(leave)
+    for stream in (sys.stdout, sys.stderr):  # a terminal of few letters shows others escaped
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except SystemExit as left:  # of argparse: 0 for --help, 2 for usage
@@ -50,26 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     terminal = Terminal()
     try:
         code: int = arguments.command(arguments, terminal)
-    except NightrankError as error:
+    except BrokenPipeError:  # who reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
         terminal.error(error)
-        return error.exit_code
-    except (duckdb.Error, OSError, OverflowError) as error:
-        terminal.error(unforeseen(error))
-        return 1
+        return as_ours(error).exit_code
     except KeyboardInterrupt:
         terminal.say("stopped; every command is safe to run again")
         return 130
     return code
-
-
-def unforeseen(error: Exception) -> NightrankError:
-    """An error that no stage told in its own words."""
-    return StorageError(
-        f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
-        where="outside every stage",
-        unchanged="what was served stays served",
-        fix="check the folders that --landing and --lake name, and compute.memory_limit",
-    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,9 +139,10 @@ def _sample(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    ds = parse_day(arguments.ds) if arguments.ds else None
+    ds = None if arguments.ds is None else parse_day(arguments.ds)
     for name, value in _PREFECT.items():
         os.environ.setdefault(name, value)
+    own_what_is_started()
     # Prefect costs a second to import, which other commands need not pay.
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -161,8 +155,25 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.stages() as stages,
         watched_by(stages),
     ):
-        outcome = nightly(ds, **shop)
+        try:
+            outcome = nightly(ds, **shop)
+        except RuntimeError as error:
+            raise _without_prefect(error) from error
     return terminal.outcome(outcome, _open(arguments))
+
+
+def _without_prefect(error: RuntimeError) -> Exception:
+    """Prefect's own words where it could not begin; other errors as they are."""
+    if "API" not in str(error):
+        return error
+    return StorageError(
+        f"Prefect could not begin: {error}",
+        where=f"PREFECT_API_URL = {os.environ.get('PREFECT_API_URL', '(not set)')}, "
+        f"PREFECT_HOME = {os.environ.get('PREFECT_HOME', '~/.prefect')}",
+        unchanged="nothing was read or written",
+        fix="start the server that PREFECT_API_URL names or unset it; "
+        "let PREFECT_HOME name a folder that can be written",
+    )
 
 
 def _open(arguments: argparse.Namespace) -> Path:
@@ -233,7 +244,7 @@ def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from tasks.shop import open_shop
 
     shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
-    ds = night_that_ran(shop, parse_day(arguments.ds) if arguments.ds else None)
+    ds = night_that_ran(shop, None if arguments.ds is None else parse_day(arguments.ds))
     refresh(shop)
     terminal.say(str(write_page(shop, ds)))
     return 0

@@ -10,7 +10,6 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from tasks import steps
-from tasks.errors import NightrankError
 from tasks.night import Night, Outcome
 from tasks.shop import open_shop
 
@@ -35,10 +34,11 @@ def nightly(
     shop = open_shop(settings, mapping, landing, lake)
     night = steps.begin(shop, ds)
     try:
-        return steps.close(night if night.decision else through(night))
-    except NightrankError as error:
+        night = night if night.decision else through(night)
+    except Exception as error:
         steps.fail(night, error)
         raise
+    return steps.close(night)
 
 
 def through(night: Night) -> Night:

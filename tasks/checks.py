@@ -1,9 +1,7 @@
 """Check the night's partitions: a small file of views for the suites, verdicts into ops.checks."""
 
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import sql
 from expectations.catalogue import stored
@@ -12,6 +10,7 @@ from tasks.lake.literals import Value, literal
 from tasks.lake.session import write_views
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.records import CheckResult, LandedFile
+from tasks.scratch import scratch
 from tasks.shop import Shop
 from tasks.validate import validate
 
@@ -71,8 +70,8 @@ def check(
     tables = [
         name for name in GROUPS[group] if shop.mapping.impressions or name not in _IMPRESSIONS
     ]
-    with tempfile.TemporaryDirectory(prefix="nightrank-checks-") as folder:
-        database = Path(folder) / "checked.duckdb"
+    with scratch("checks") as folder:
+        database = folder / "checked.duckdb"
         views = _views(shop, ds, release) | _views_of_files(shop, ds, run_id, files)
         write_views(database, views)
         limit = shop.settings.compute.memory_limit
@@ -149,6 +148,7 @@ def _facts(shop: Shop, ds: date) -> str:
         "ds": ds,
         "k": settings.publish.k,
         "min_day_share": settings.checks.min_day_share,
+        "min_catalogue_share": settings.checks.min_catalogue_share,
         "seen": [] if mapping.behaviours.repurchase else list(mapping.behaviours.seen),
         "has_impressions": mapping.impressions is not None,
         "has_items": mapping.items is not None,

@@ -8,11 +8,14 @@
     │   └── ConflictError   another writer was first; reading again can pass     exit 1, retried
     ├── QualityError        a critical check failed                              exit 1
     ├── TrainingError       a model could not be trained or scored               exit 1
+    ├── UnforeseenError     anything else: a defect, or a machine in trouble     exit 1
     └── HeldError           the gate holds: yesterday stays served               exit 3
 
 Every error says what happened, where, what was not changed, and what to do next.
 """
 
+import traceback
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -44,6 +47,22 @@ def _rebuild(
     return kind(what, where=where, unchanged=unchanged, fix=fix)
 
 
+def as_ours(error: BaseException) -> NightrankError:
+    """The error itself, or one that tells what no part of ours foresaw."""
+    if isinstance(error, NightrankError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    root = str(Path(__file__).parents[1])
+    ours = [each for each in frames if each.filename.startswith(root)]
+    places = [f"{Path(each.filename).relative_to(root)}:{each.lineno}" for each in ours]
+    return UnforeseenError(
+        f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
+        where=places[-1] if places else "outside every stage",
+        unchanged="no table was left half written; what was decided before stands",
+        fix="if disk or memory ran out, make room; if not, report this as a defect of nightrank",
+    )
+
+
 class UsageError(NightrankError):
     """The command or its arguments make no sense."""
 
@@ -64,6 +83,10 @@ class StorageError(NightrankError):
 
 class ConflictError(StorageError):
     """Another writer committed first; reading again and recomputing can pass."""
+
+
+class UnforeseenError(NightrankError):
+    """What no part of ours foresaw: a defect, or a machine in trouble."""
 
 
 class QualityError(NightrankError):

@@ -7,13 +7,26 @@ from pathlib import Path
 from typing import Literal
 
 from models.registry import load
-from tasks.errors import HeldError, NightrankError, SettingsError, UsageError
+from tasks.errors import (
+    HeldError,
+    SettingsError,
+    StorageError,
+    UsageError,
+    as_ours,
+)
 from tasks.ingest.deliveries import new_deliveries
 from tasks.ingest.landing import Arrival, arrival
 from tasks.lake.connection import connect
 from tasks.lake.literals import Value
 from tasks.lake.session import session
-from tasks.lake.warehouse import is_fresh, no_window, rebuild, reports_path, warehouse_path
+from tasks.lake.warehouse import (
+    current_pointer,
+    is_fresh,
+    no_window,
+    rebuild,
+    reports_path,
+    warehouse_path,
+)
 from tasks.report.page import write_night
 from tasks.serve.publications import reconcile
 from tasks.serve.release import Decision, decided, release_id, was_replaced
@@ -64,10 +77,12 @@ def begin(shop: Shop, ds: date | None) -> Night:
     """Mend what a killed run left, and find the night's files and date.
 
     The night comes back decided where nothing new has landed since it was decided.
-    Raises SourceError where files are missing.
+    Raises SourceError where files are missing, StorageError where a table that cannot be made anew
+    has been lost.
     """
     started_at = datetime.now(UTC)
     _check_configs(shop)
+    _refuse_losses(shop)
     reconcile(shop.lake, shop.settings.compute)
     found = arrival(shop.landing, shop.mapping, ds)
     return _as_decided(Night(shop, new_run_id(), started_at, found, found.ds))
@@ -92,6 +107,26 @@ def _check_configs(shop: Shop) -> None:
             ) from error
 
 
+def _refuse_losses(shop: Shop) -> None:
+    """A table whose folder is gone looks like one that was never written."""
+    lake, lost = shop.lake, []
+    with session(lake, shop.settings.compute) as s:
+        s.read("ops.files")
+        rows = s.rows(
+            "SELECT DISTINCT dataset FROM ops.files WHERE state = 'ingested' AND n_clean > 0"
+        )
+    lost = [f"clean.{row[0]}" for row in rows if not lake.pin(f"clean.{row[0]}").days()]
+    if current_pointer(lake).exists() and not lake.pin("serve.publications").days():
+        lost.append("serve.publications")
+    if lost:
+        raise StorageError(
+            f"{' and '.join(sorted(lost))} lost all rows, and nothing can make them anew",
+            where=str(lake.root),
+            unchanged="nothing was written, and what was served stays served",
+            fix="restore the folder from a copy; or make a new lake from all landed files: --lake",
+        )
+
+
 def _as_decided(night: Night) -> Night:
     shop = night.shop
     with session(shop.lake, shop.settings.compute) as s:
@@ -109,15 +144,27 @@ def _as_decided(night: Night) -> Night:
 
 
 def close(night: Night) -> Outcome:
-    """Note how the night ended, refresh the views, and write its page. Safe to run again."""
+    """Note how the night ended, refresh the views, and write its page. Safe to run again.
+
+    Raises StorageError where one of these fails; what was decided stands.
+    """
     assert night.decision is not None
     ending = _ENDINGS.get(night.decision.action, "published")
-    return _end(night, ending, night.decision.reason)
+    try:
+        return _end(night, ending, night.decision.reason)
+    except Exception as error:
+        raise StorageError(
+            f"{night.day} is {ending}, but its views or its page could not be written: "
+            f"{as_ours(error).what}",
+            where=str(night.shop.lake.root),
+            unchanged=f"what was decided stands: {night.decision.reason}",
+            fix="make room or mend what is said above, then run the same command again",
+        ) from error
 
 
-def fail(night: Night, error: NightrankError) -> Outcome:
+def fail(night: Night, error: Exception) -> Outcome:
     """The same for a night that an error stopped."""
-    return _end(night, "held" if isinstance(error, HeldError) else "failed", error.what)
+    return _end(night, "held" if isinstance(error, HeldError) else "failed", as_ours(error).what)
 
 
 def _end(night: Night, ending: Ending, reason: str) -> Outcome:

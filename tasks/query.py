@@ -11,6 +11,8 @@ from tasks.lake.connection import connect
 from tasks.lake.tables import Lake
 from tasks.lake.warehouse import warehouse_path
 
+_QUESTIONS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
+
 
 @contextmanager
 def ask(lake: Path, question: str) -> Iterator[duckdb.DuckDBPyRelation]:
@@ -25,7 +27,8 @@ def ask(lake: Path, question: str) -> Iterator[duckdb.DuckDBPyRelation]:
         )
     with connect(path, read_only=True) as con:
         try:
-            answer = con.sql(question)
+            kinds = {statement.type for statement in con.extract_statements(question)}
+            answer = con.sql(question) if kinds <= _QUESTIONS else None
             if answer is None:
                 raise duckdb.ParserException("this is no question: it gives no rows")
             yield answer

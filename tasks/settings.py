@@ -3,17 +3,26 @@
 What the shop's own data mean (files, columns, behaviours) stands in a mapping, `tasks.mapping`.
 """
 
+import json
 import re
 import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tasks.errors import SettingsError
 
 _BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+LEAST_MIB = 64
 RAW_TEXT = 500  # characters of a misfit's text that quarantine keeps
 DEFAULT_SETTINGS = Path("deployments/settings.toml")
 
@@ -30,6 +39,13 @@ class Paths(Frozen):
     landing: Path = Path("landing")
     lake: Path = Path("lake")
 
+    @field_validator("landing", "lake")
+    @classmethod
+    def _is_a_folder_of_its_own(cls, path: Path) -> Path:
+        if path == Path() or "\0" in str(path):
+            raise ValueError("name a folder")
+        return path
+
 
 class Compute(Frozen):
     """What a stage may use."""
@@ -38,11 +54,22 @@ class Compute(Frozen):
     threads: Annotated[int, Field(ge=0, le=1024, description="0: all cores")] = 0
     batch_mb: Annotated[int, Field(ge=1, description="landed bytes read in one go, MiB")] = 2048
 
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_enough(cls, limit: str) -> str:
+        if _mib(limit) < LEAST_MIB:
+            raise ValueError(f"must be at least {LEAST_MIB}MiB")
+        return limit
+
     @property
     def memory_mib(self) -> int:
         """The limit in MiB, rounded down."""
-        number, unit = re.fullmatch(r"([\d.]+)(\w+)", self.memory_limit).groups()  # type: ignore[union-attr]
-        return int(float(number) * _BYTES[unit] / 2**20)
+        return _mib(self.memory_limit)
+
+
+def _mib(limit: str) -> int:
+    number, unit = re.fullmatch(r"([\d.]+)(\w+)", limit).groups()  # type: ignore[union-attr]
+    return int(float(number) * _BYTES[unit] / 2**20)
 
 
 class Privacy(Frozen):
@@ -103,6 +130,9 @@ class Checks(Frozen):
     min_day_share: Annotated[
         float, Field(ge=0, le=1, description="events of a day against the median of 7 before")
     ] = 0.5
+    min_catalogue_share: Annotated[
+        float, Field(ge=0, le=1, description="items of a catalogue against the one before")
+    ] = 0.5
 
 
 class Settings(Frozen):
@@ -153,7 +183,8 @@ def load_toml(kind: type[Record], path: Path) -> Record:
 def check(kind: type[Record], table: dict[str, Any], *, where: str) -> Record:
     """Validate a table of settings; raises SettingsError with one line per problem."""
     try:
-        return kind.model_validate(table)
+        # As JSON, whose strings may be paths and whose lists tuples, and true is still no 1.
+        return kind.model_validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, found['loc'])) or '(top level)'}: {found['msg']}"
@@ -163,13 +194,15 @@ def check(kind: type[Record], table: dict[str, Any], *, where: str) -> Record:
             f"{len(problems)} wrong setting(s): " + "; ".join(problems),
             where=where,
             unchanged="nothing was read or written",
-            fix="mend the keys named above; README.md lists what each means",
+            fix="mend the keys named above; deployments/settings.toml says what each means",
         ) from error
 
 
 def parse_day(text: str) -> date:
     """A date given by a person, as YYYY-MM-DD."""
     try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(text)
         return date.fromisoformat(text)
     except ValueError as error:
         raise SettingsError(

@@ -18,7 +18,7 @@ from prefect.tasks import Task
 from expectations.catalogue import catalogue
 from tasks import checks
 from tasks import night as nights
-from tasks.errors import ConflictError, NightrankError, StorageError, TrainingError
+from tasks.errors import ConflictError, StorageError, TrainingError, as_ours
 from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
@@ -214,11 +214,12 @@ def close(night: Night) -> Outcome:
     return outcome
 
 
-def fail(night: Night, error: NightrankError) -> Outcome:
-    """The same for a night that an error stopped."""
-    outcome = nights.fail(night, error)
-    _show_in_ui(night, outcome)
-    return outcome
+def fail(night: Night, error: Exception) -> None:
+    """The same for a night that an error stopped; the error stays the first thing to be told."""
+    try:
+        _show_in_ui(night, nights.fail(night, error))
+    except Exception as second:
+        error.add_note(f"and the end of the night could not be noted: {as_ours(second).what}")
 
 
 def _show_in_ui(night: Night, outcome: Outcome) -> None:

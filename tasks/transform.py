@@ -1,6 +1,6 @@
 """Run one SQL file: increments for the days whose inputs changed, snapshots for the night."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -65,7 +65,8 @@ def _plan(
     assert isinstance(ds, date)
     inputs = [s.read(source, upto=ds, newest=newest) for source in table.reads]
     wanted, recipe = _inputs_by_day(table, inputs, ds, params), _recipe(name, params)
-    return _stale(_built(s, name), wanted, recipe, ds), wanted, recipe
+    there = s.lake.pin(name).days()
+    return _stale(_built(s, name, there), wanted, recipe, ds), wanted, recipe
 
 
 def _stale(
@@ -81,9 +82,13 @@ def _inputs_by_day(
     table: Table, inputs: Sequence[Pinned], ds: date, params: Parameters
 ) -> dict[date, str]:
     """For every day up to `ds` that any input has, a hash of the files its rows come from."""
-    days = [pinned.days() for pinned in inputs]
+    # Below their tables: a lake that was moved is made of the same files.
+    days = [
+        {day: [path.removeprefix(str(pinned.folder)) for path in paths] for day, paths in found}
+        for pinned, found in ((pinned, pinned.days().items()) for pinned in inputs)
+    ]
     by_day = {
-        day: fingerprint([uri for each in days for uri in each.get(day, [])])
+        day: fingerprint([path for each in days for path in each.get(day, [])])
         for day in sorted({day for each in days for day in each})
         if day <= ds
     }
@@ -102,22 +107,28 @@ def _recipe(name: str, params: Parameters) -> str:
     return fingerprint([render(sql.read_table(name), {**params, "days": [], "ds": date.min})])
 
 
-def _built(s: Session, name: str) -> dict[date, tuple[str, str]]:
+def _built(s: Session, name: str, there: Collection[date]) -> dict[date, tuple[str, str]]:
+    """What each day was made from; days whose rows are lost are as if never built."""
     rows = s.lake.rows(s.lake.pin("ops.builds"), {"table_name": name}).to_pylist()
-    return {row["ds"]: (row["inputs"], row["recipe"]) for row in rows}
+    return {
+        row["ds"]: (row["inputs"], row["recipe"])
+        for row in rows
+        if row["ds"] in there or not row["has_rows"]
+    }
 
 
 def _note_builds(
     s: Session, version: TableVersion, days: Mapping[date, str | None], recipe: str
 ) -> None:
     """Keep what each day was built from; a day without inputs is no longer a build."""
-    now = datetime.now(UTC)
+    now, there = datetime.now(UTC), s.lake.pin(version.table).days()
     new = [
         {
             "ds": day,
             "inputs": inputs,
             "recipe": recipe,
             "table_version": version.version,
+            "has_rows": day in there,
             "built_at": now,
             "table_name": version.table,
         }

@@ -148,6 +148,7 @@ BUILDS = Table(
         Column("inputs", "VARCHAR", "hash of the files that it was made from", True),
         Column("recipe", "VARCHAR", "hash of its SQL and parameters", True),
         Column("table_version", "BIGINT", "Delta version that holds it", True),
+        Column("has_rows", "BOOLEAN", "it is not empty", True),
         Column("built_at", "TIMESTAMPTZ", "when", True),
         Column("table_name", "VARCHAR", "the table", True),
     ),

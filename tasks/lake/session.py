@@ -1,9 +1,5 @@
 """A DuckDB session of one stage: its inputs are views over pinned versions, its output a stream."""
 
-import os
-import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -16,10 +12,10 @@ from expectations.catalogue import LAYERS
 from tasks.lake.connection import connect
 from tasks.lake.literals import Value, identifier, literal, render
 from tasks.lake.tables import Lake, Pinned, scan
+from tasks.scratch import scratch
 from tasks.settings import Compute
 
 BATCH_ROWS = 65_536
-_SPILL = f"nightrank-spill-{platform.node()}-"
 
 
 class Session:
@@ -94,24 +90,15 @@ def _between(since: date | None, upto: date | None) -> Callable[[dict[str, str]]
 @contextmanager
 def session(lake: Lake, compute: Compute) -> Iterator[Session]:
     """Open a session that stays within its memory and spills into a folder of its own."""
-    _sweep()
-    with tempfile.TemporaryDirectory(prefix=f"{_SPILL}{os.getpid()}-") as spill, connect() as con:
+    with scratch("spill") as spill, connect() as con:
         con.execute(f"SET memory_limit = {literal(compute.memory_limit)}")
-        con.execute(f"SET temp_directory = {literal(spill)}")
+        con.execute(f"SET temp_directory = {literal(str(spill))}")
         con.execute("SET enable_external_file_cache = false")  # the system caches files already
         if compute.threads:
             con.execute(f"SET threads = {compute.threads}")
         for layer in LAYERS:
             con.execute(f"CREATE SCHEMA {layer}")
-        yield Session(lake, con, Path(spill), compute)
-
-
-def _sweep() -> None:
-    """Remove the spill folders of processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SPILL}*"):
-        owner = folder.name.removeprefix(_SPILL).split("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        yield Session(lake, con, spill, compute)
 
 
 def write_views(target: Path, views: Mapping[str, str]) -> None:

@@ -110,7 +110,9 @@ class Lake:
         table = catalogue()[name]
         try:
             return Pinned(table, self.path(name), DeltaTable(str(self.path(name))))
-        except TableNotFoundError:
+        except TableNotFoundError as error:
+            if any(self.path(name).rglob("*.parquet")):
+                raise self._unreadable(name, error) from error
             return Pinned(table, self.path(name), self._create(table))
         except (DeltaError, OSError) as error:
             raise self._unreadable(name, error) from error
@@ -205,7 +207,9 @@ class Lake:
             f"cannot read {name}: {_first_line(error)}",
             where=str(self.path(name)),
             unchanged="nothing was written",
-            fix="check that the folder can be read and holds a whole Delta table",
+            fix="check that the folder can be read and holds a whole Delta table, _delta_log too; "
+            "restore it from a copy, or remove the whole folder of a table of features or train: "
+            "the next night makes it anew",
         )
 
     def _unwritable(self, name: str, error: Exception) -> StorageError:

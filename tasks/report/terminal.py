@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tasks.errors import NightrankError
+from tasks.errors import as_ours
 from tasks.query import ask
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ class Terminal:
         """One line."""
         self.console.print(escape(text))
 
-    def error(self, error: NightrankError) -> None:
-        """What, where, what was not changed, what to do next."""
-        self.problems.print(f"[bold red]error[/]  {escape(str(error))}")
+    def error(self, error: Exception) -> None:
+        """What, where, what was not changed, what to do next; and what failed after it."""
+        notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+        self.problems.print(f"[bold red]error[/]  {escape(str(as_ours(error)) + notes)}")
 
     @contextmanager
     def bar(self, label: str) -> Iterator[Callable[[int, int], None]]:
@@ -116,7 +118,7 @@ class Terminal:
                 if form == "csv":
                     lines.writerow(row.values())
                 else:
-                    print(json.dumps(row, default=str, ensure_ascii=False))
+                    print(json.dumps(_as_json(row), default=str, ensure_ascii=False))
 
     def rows(self, answer: duckdb.DuckDBPyRelation, title: str | None = None) -> None:
         """A table of rows, numbers to the right."""
@@ -126,7 +128,8 @@ class Terminal:
                 "rows",
                 "bytes",
             )
-            table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+            justify: JustifyMethod = "right" if is_number else "left"
+            table.add_column(escape(name), justify=justify, overflow="fold")
         for row in answer.fetchall():
             table.add_row(*(escape(_shown(value)) for value in row))
         self.console.print(table)
@@ -202,6 +205,19 @@ class Stages:
         mark = "[green]done[/]  " if is_done else "[red]failed[/]"
         self.progress.console.print(f"{mark} {stage}  [dim]{escape(note)}[/]")
         self.progress.update(self.task, visible=False)
+
+
+def _as_json(value: object) -> object:
+    """JSON has no NaN and no infinity: they become null."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: _as_json(each) for key, each in value.items()}
+        case list():
+            return [_as_json(each) for each in value]
+        case _:
+            return value
 
 
 def _shown(value: object) -> str:

@@ -41,6 +41,14 @@ class Csr:
         indptr = self.indptr[start : stop + 1] - begin
         return Csr(indptr, self.indices[begin:end], self.n_columns)
 
+    def only(self, rows: OffsetArray) -> "Csr":
+        """The same matrix with all but the given rows empty."""
+        kept = np.zeros(self.n_rows, dtype=np.bool_)
+        kept[rows] = True
+        sizes = np.where(kept, self.sizes(), 0)
+        indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return Csr(indptr, self.indices[kept[self.rows()]], self.n_columns)
+
     def take(self, rows: OffsetArray) -> "Csr":
         """The given rows, in the given order."""
         sizes = self.sizes()[rows]

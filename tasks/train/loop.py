@@ -99,7 +99,7 @@ def train(
     kind, config = _resolve(model_name, config)
     _refuse_data(kind, config, data, model_name)
     rows = None if holdout is None else _evaluated(holdout, data, model_name)
-    with _reproducible(seed):
+    with _reproducible(seed), _as_training_errors(model_name):
         model = kind(config, data.n_users, data.n_items)
         if isinstance(model, GradientModel):
             run = _GradientRun(model_name, model, cast(GradientConfig, config), data, seed, device)
@@ -157,6 +157,20 @@ def _reproducible(seed: int) -> Iterator[None]:
         finally:
             torch.set_num_threads(n_threads)
             torch.use_deterministic_algorithms(was_strict)
+
+
+@contextmanager
+def _as_training_errors(name: str) -> Iterator[None]:
+    """What torch and numpy cannot do, such as find the memory, is an error of this model alone."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        raise TrainingError(
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            where=f"model {name!r}",
+            unchanged="no model was saved",
+            fix="if memory ran out, make the model or its batches smaller, or set another device",
+        ) from error
 
 
 class _GradientRun:

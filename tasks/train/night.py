@@ -1,14 +1,14 @@
 """The training stages of a night: from train.examples to a kept model and its candidates.
 
 A model is trained up to the cut and measured on the holdout, the days after it; then it is fitted
-again on all days for as many epochs as were best, and this one is kept and scored. Metrics count
+again on all days for as many epochs as were best, and this one is kept and scored. One half of the
+users with a holdout choose the best epoch, the metrics are those of the other half. They count
 users and items known before the cut; a pair that was in the training days is not looked for again
 unless the shop sells the same item twice.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pyarrow as pa
 from tasks.estimate.ranking import RankingMetric, ranking_metrics
 from tasks.lake.session import Session, session
 from tasks.records import TableVersion
+from tasks.scratch import scratch
 from tasks.shop import Shop
 from tasks.train import registry
 from tasks.train.arrays import Interactions, build_interactions, item_mask, pairs_to_csr, positions
@@ -51,17 +52,17 @@ def train_model(
     """Train, measure, fit again on all days, keep. Raises TrainingError."""
     with (
         session(shop.lake, shop.settings.compute) as s,
-        tempfile.TemporaryDirectory(prefix="nightrank-train-") as scratch,
+        scratch("train") as work,
     ):
         for table in ("train.examples", "train.holdout", "serve.eligible_items"):
             s.read(table, since=ds, upto=ds)
         s.read("features.item_propensities", since=ds, upto=ds)
-        work = Path(scratch)
         before = _interactions(s, "SELECT user_id, item_id, weight FROM train.examples", work / "a")
         holdout = _holdout(s, shop, before, work / "b")
-        first = _fit(shop, name, before, holdout, None, moved)
+        choosing, measuring = _halves(holdout)
+        first = _fit(shop, name, before, choosing, None, moved)
         metrics = _measure(
-            first, holdout, int(s.value("SELECT count(*) FROM serve.eligible_items"))
+            first, measuring, int(s.value("SELECT count(*) FROM serve.eligible_items"))
         )
         last = first
         if holdout is not None:
@@ -95,6 +96,22 @@ def _holdout(s: Session, shop: Shop, data: Interactions, work: Path) -> Holdout 
         seen=None if repurchase else data.csr(),
         allowed=item_mask(eligible, data.items),
     )
+
+
+def _halves(holdout: Holdout | None) -> tuple[Holdout | None, Holdout | None]:
+    """Half of the users choose the best epoch, the other half measure it.
+
+    The best of many epochs is better by luck on the users that chose it. One user does both.
+    """
+    if holdout is None:
+        return None, None
+    users = np.flatnonzero(holdout.relevant.sizes())
+    if len(users) < 2:
+        return holdout, holdout
+    choosing, measuring = (
+        replace(holdout, relevant=holdout.relevant.only(users[start::2])) for start in (0, 1)
+    )
+    return choosing, measuring
 
 
 def _ids(s: Session, select: str) -> pa.Array:
@@ -163,7 +180,7 @@ def score(shop: Shop, ds: date, model: TrainedModel, moved: Moved) -> TableVersi
     trained = registry.load(model.folder)
     with (
         session(shop.lake, shop.settings.compute) as s,
-        tempfile.TemporaryDirectory(prefix="nightrank-score-") as scratch,
+        scratch("score") as work,
     ):
         for table in ("serve.active_users", "serve.eligible_items", "serve.seen_items"):
             s.read(table, since=ds, upto=ds)
@@ -172,7 +189,7 @@ def score(shop: Shop, ds: date, model: TrainedModel, moved: Moved) -> TableVersi
         users, user_vectors = _vectors_of_users(trained, active)
         items, item_vectors = _vectors_of_items(trained, eligible)
         pairs = s.stream("SELECT user_id, item_id FROM serve.seen_items ORDER BY ALL")
-        seen = pairs_to_csr(pairs, users, items, Path(scratch))
+        seen = pairs_to_csr(pairs, users, items, work)
         schema = shop.lake.schema("serve.candidates")
 
         def rows(_: Any) -> pa.RecordBatchReader:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -7,6 +10,8 @@ import pytest
 from flows.cli import main
 from tasks.sample import ShopSettings, write_sample
 from tests.scenarios.nights import Place, found
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,59 @@ def test_wrong_sql_is_a_usage_error(
     assert "next:" in capsys.readouterr().err
 
 
+def test_a_question_writes_nothing(place: Place, tmp_path: Path) -> None:
+    target = tmp_path / "written.csv"
+    assert main(["query", f"COPY (SELECT 1) TO '{target}'", *shop(place)]) == 2
+    assert not target.exists()
+
+
+def test_odd_answers_are_shown(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["query", 'SELECT 1 AS "[/x]", 2 AS "[red]"', *shop(place)]) == 0
+    assert "[red]" in capsys.readouterr().out
+    question = "SELECT 'nan'::DOUBLE AS x, ['inf'::DOUBLE, 1] AS y"
+    assert main(["query", question, "--format", "json", *shop(place)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"x": None, "y": [None, 1]}
+
+
+def test_a_reader_that_has_seen_enough(place: Place) -> None:
+    question = "SELECT * FROM range(1000000)"
+    command = [sys.executable, "-m", "flows.cli", "query", question, "--format", "csv"]
+    with subprocess.Popen(
+        [*command, *shop(place)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as asked:
+        assert asked.stdout is not None
+        assert asked.stderr is not None
+        asked.stdout.readline()
+        asked.stdout.close()
+        assert asked.stderr.read() == b""
+    assert asked.returncode == 0
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(place: Place) -> None:
+    command = [sys.executable, "-m", "flows.cli", "query", "SELECT 'caf\u00e9' AS x"]
+    done = subprocess.run(
+        [*command, *shop(place)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        cwd=ROOT,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"caf\\xe9" in done.stdout
+
+
+def test_a_server_that_is_not_there(place: Place) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "run", *shop(place)],
+        env={**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Prefect could not begin" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_status_names_what_is_served_and_every_table(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,7 +131,8 @@ def test_report_prints_the_path_of_a_page(place: Place, capsys: pytest.CaptureFi
 
 def test_usage_errors_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     landing, lake = ["--landing", str(tmp_path)], ["--lake", str(tmp_path / "lake")]
-    assert main(["run", "--ds", "yesterday", *landing, *lake]) == 2
+    for day in ("yesterday", "", "20260109", "2026-W02-5"):
+        assert main(["run", "--ds", day, *landing, *lake]) == 2
     assert main(["status", "--mapping", "nonsense", *landing, *lake]) == 2
     assert main(["status", "--landing", str(tmp_path / "absent"), *lake]) == 2
     assert main(["report", *landing, *lake]) == 2

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import NightrankError, QualityError, SourceError, TrainingError
+from tasks.errors import (
+    NightrankError,
+    QualityError,
+    SourceError,
+    StorageError,
+    TrainingError,
+)
 from tests.scenarios.nights import Place, day, found
 
 
@@ -64,6 +70,51 @@ def test_a_source_that_vanished_is_named(place: Place, dataset: str) -> None:
     shutil.rmtree(place.landing / dataset)
     with pytest.raises(SourceError, match=f"no file of {dataset}"):
         place.run()
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ("clean/events/_delta_log", r"cannot read clean\.events"),
+        ("serve/publications/_delta_log", r"cannot read serve\.publications"),
+        ("features/behaviours_daily/_delta_log", r"cannot read features\.behaviours_daily"),
+        ("clean/users", r"clean\.users lost all rows"),
+    ],
+)
+def test_a_table_that_was_lost_stops_the_night(place: Place, lost: str, told: str) -> None:
+    shutil.rmtree(place.lake / lost)
+    with pytest.raises(StorageError, match=told):
+        place.run()
+
+
+def test_a_catalogue_that_collapsed_is_not_published(place: Place) -> None:
+    for path in files(place, "items", 6):
+        path.write_text("\n".join(path.read_text().splitlines()[:20]) + "\n")
+    with pytest.raises(QualityError, match="the catalogue has its usual size"):
+        place.run()
+
+
+def test_a_model_too_large_for_the_machine_is_noted(place: Place) -> None:
+    place.settings.write_text(
+        '[train]\nmodels = ["bpr"]\n[train.configs.bpr]\nn_factors = 2000000000\n'
+        '[publish]\ncold_model = "bpr"\n'
+    )
+    with pytest.raises(TrainingError, match="memory"):
+        place.run()
+    assert place.ask("SELECT outcome FROM ops.nights WHERE ds = '2026-01-11'") == [("failed",)]
+
+
+def test_a_defect_is_noted_as_the_end_of_the_night(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("tasks.steps.releases.build_release", broken)
+    with pytest.raises(ZeroDivisionError):
+        place.run()
+    (reason,) = place.ask("SELECT reason FROM ops.nights WHERE ds = '2026-01-11'")[0]
+    assert "a defect" in reason
 
 
 def test_a_date_that_never_landed_is_named(place: Place) -> None:

@@ -25,6 +25,10 @@ def test_the_shipped_file_states_every_default() -> None:
         ("[propensity]\nclip = nan", "clip"),
         ("[compute]\nmemory_limit = 'lots'", "memory_limit"),
         ("[compute]\nthreads = 100000", "compute.threads"),
+        ("[compute]\nmemory_limit = '1MB'", "memory_limit"),
+        ("[publish]\nk = true", "publish.k"),
+        ("[publish]\nk = '20'", "publish.k"),
+        ("[paths]\nlake = ''", "paths.lake"),
         ("this is no toml", "settings.toml"),
     ],
 )

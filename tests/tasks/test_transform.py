@@ -1,5 +1,6 @@
 """Increments: only stale days are built, and they equal what a build from nothing gives."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -94,6 +95,22 @@ def lake(tmp_path: Path) -> Lake:
     for number, day in enumerate(DAYS[:3]):
         put(made, "clean.events", day, [event(day, number), event(day, number + 1)])
     return made
+
+
+def test_days_whose_rows_are_lost_are_built_again(lake: Lake) -> None:
+    build(lake, WEDNESDAY, DAILY)
+    whole = content(lake, DAILY)
+    shutil.rmtree(lake.path(DAILY))
+    assert stale(lake, DAILY, WEDNESDAY) == [MONDAY, TUESDAY, WEDNESDAY]
+    build(lake, WEDNESDAY, DAILY)
+    assert content(lake, DAILY) == whole
+
+
+def test_a_lake_that_was_moved_is_not_stale(lake: Lake, tmp_path: Path) -> None:
+    build(lake, WEDNESDAY, DAILY)
+    moved = Lake(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    shutil.copytree(lake.root, moved.root)
+    assert stale(moved, DAILY, WEDNESDAY) == []
 
 
 def test_a_first_build_makes_every_day_up_to_the_night(lake: Lake) -> None:

@@ -107,7 +107,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
             con.execute(f"INSERT INTO {name} {select}")
         con.execute(
             f"""CREATE TABLE night.facts AS SELECT
-                {DS} AS ds, 2 AS k, 0.5::DOUBLE AS min_day_share, ['purchase'] AS seen,
+                {DS} AS ds, 2 AS k, 0.5::DOUBLE AS min_day_share,
+                0.5::DOUBLE AS min_catalogue_share, ['purchase'] AS seen,
                 true AS has_impressions, true AS has_items, true AS has_users, 30 AS history_days"""
         )
     return path
@@ -343,7 +344,7 @@ def test_a_thin_day_is_caught(night: Path, days: int, rows: int, caught: set[str
     assert {result.observed for result in found} <= {f"12 events, usually {rows}"}
 
 
-def test_a_shrunken_catalogue_is_a_warning(night: Path) -> None:
+def test_a_shrunken_catalogue_stops_the_night(night: Path) -> None:
     change(
         night,
         """CREATE OR REPLACE VIEW upto.clean_items AS SELECT * FROM clean.items
@@ -351,7 +352,7 @@ def test_a_shrunken_catalogue_is_a_warning(night: Path) -> None:
         SELECT i.* REPLACE (ds - 1 AS ds) FROM clean.items AS i, range(3)""",
     )
     (found,) = failed(validate(night, ["clean.items"]))
-    assert (found.severity, found.observed) == ("warning", "4 items, 12 before")
+    assert (found.severity, found.observed) == ("critical", "4 items, 12 before")
 
 
 def test_a_missing_column_fails_its_checks_and_hides_no_other(night: Path) -> None:

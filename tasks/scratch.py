@@ -1,0 +1,45 @@
+"""Folders and servers that a process makes for itself, and sweeps up after one that was killed."""
+
+import os
+import platform
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+OWNER = "NIGHTRANK_OWNER"  # in the environment of what a process starts: its process id
+_PREFIX = f"nightrank-{platform.node()}-"
+_PROCESSES = Path("/proc")
+
+
+@contextmanager
+def scratch(what: str) -> Iterator[Path]:
+    """A folder that goes when it is left; if this process is killed, when the next one comes."""
+    _sweep_folders()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-{what}-") as folder:
+        yield Path(folder)
+
+
+def _sweep_folders() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if _is_gone(folder.name.removeprefix(_PREFIX).split("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def own_what_is_started() -> None:
+    """Mark what this process starts as its own, and end the servers of processes that are gone."""
+    os.environ[OWNER] = str(os.getpid())
+    for process in _PROCESSES.glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile, or is another account's
+            facts = (process / "environ").read_bytes().split(b"\0")
+            owner = next((each for each in facts if each.startswith(f"{OWNER}=".encode())), b"=")
+            command = (process / "cmdline").read_bytes()
+            if b"prefect.server" in command and _is_gone(owner.split(b"=")[1].decode()):
+                os.kill(int(process.name), signal.SIGTERM)
+
+
+def _is_gone(owner: str) -> bool:
+    is_known = owner.isdigit() and (_PROCESSES / "self").exists()
+    return is_known and not (_PROCESSES / owner).exists()
