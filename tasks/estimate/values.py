@@ -1,0 +1,170 @@
+"""What a stated policy would have earned, from the log of another. A slot is one row.
+
+Slot j of user u was filled by the logged policy with probability p_j, given what stood above it.
+The stated policy would have filled it so with probability pi_j. With the weight w_j = pi_j / p_j,
+the reward y_j in [0, 1], an imputed reward q_j of the item that was shown, and d_j, the mean of
+the imputed rewards under the stated policy, the value per slot is estimated by
+
+    naive         mean(y)                          of what was shown; no estimate of the policy
+    IPS           mean(w y)                        unbiased where p is right and above 0
+    clipped IPS   mean(min(w, M) y)                less variance, biased down
+    SNIPS         sum(w y) / sum(w)                right up to a constant factor in p
+    DR            mean(d + w (y - q))              right where p or q is; q is fitted on other users
+
+The slots of one user are not independent: every interval is that of the influence function summed
+within users (cluster-robust), value +- 1.96 standard errors. ESS = sum(w)^2 / sum(w^2).
+
+D. G. Horvitz, D. J. Thompson, JASA 1952; A. Swaminathan, T. Joachims, "The self-normalized
+estimator for counterfactual learning", NeurIPS 2015; M. Dudik, J. Langford, L. Li, "Doubly robust
+policy evaluation and learning", ICML 2011; L. Bottou et al., "Counterfactual reasoning and learning
+systems", JMLR 2013 (clipping).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Estimator = Literal["naive", "ips", "clipped_ips", "snips", "dr"]
+Verdict = Literal["ok", "weak overlap", "no overlap"]
+
+Z = 1.959964  # of a two-sided interval of 95 %
+LEAST_ESS = 100.0  # slots; below, nothing is said about a policy
+WEAK_ESS_SHARE = 0.1  # of the slots
+MEAN_WEIGHT_ERROR = 0.05  # the weights of a policy that the log supports have mean 1
+
+
+@dataclass(frozen=True, eq=False)
+class UserSums:
+    """Sums over the slots of each user, all [n_users]; q and d of slots are the imputed rewards.
+
+    `w_clipped` is min(w, M). Users without a slot may stand among them, with zeros.
+    """
+
+    n: Floats  # slots
+    y: Floats  # sum of y
+    w: Floats  # sum of w
+    wy: Floats  # sum of w y
+    ww: Floats  # sum of w^2
+    w_clipped_y: Floats  # sum of min(w, M) y
+    dr: Floats  # sum of d + w (y - q)
+    w_max: float  # the largest weight
+
+
+@dataclass(frozen=True)
+class PolicyValue:
+    """An estimate with its interval; value and bounds are None where nothing can be said."""
+
+    estimator: Estimator
+    value: float | None
+    se: float | None
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much of the log speaks about the stated policy."""
+
+    n_slots: int
+    n_users: int
+    ess: float
+    mean_weight: float
+    max_weight: float
+    verdict: Verdict
+
+    @property
+    def sentence(self) -> str:
+        """What the verdict means."""
+        share = self.ess / self.n_slots if self.n_slots else 0.0
+        facts = f"{self.ess:,.0f} effective of {self.n_slots:,} slots ({share:.1%})"
+        match self.verdict:
+            case "ok":
+                return f"the log speaks about this policy: {facts}"
+            case "weak overlap":
+                return (
+                    f"few slots carry the estimate: {facts}, mean weight {self.mean_weight:.3f} "
+                    "where 1 is right; read the interval, not the value"
+                )
+            case "no overlap":
+                return f"the log hardly ever does what this policy would do: {facts}; not counted"
+
+
+def overlap(sums: UserSums) -> Overlap:
+    """ESS, weights and the verdict about them."""
+    n, w, ww = float(sums.n.sum()), float(sums.w.sum()), float(sums.ww.sum())
+    ess = w * w / ww if ww > 0 else 0.0
+    mean_weight = w / n if n else 0.0
+    verdict: Verdict = "ok"
+    if ess < LEAST_ESS:
+        verdict = "no overlap"
+    elif ess < WEAK_ESS_SHARE * n or abs(mean_weight - 1) > MEAN_WEIGHT_ERROR:
+        verdict = "weak overlap"
+    return Overlap(int(n), int((sums.n > 0).sum()), ess, mean_weight, sums.w_max, verdict)
+
+
+def policy_values(sums: UserSums) -> list[PolicyValue]:
+    """Every estimate of the value per slot; of a log without overlap only the naive mean."""
+    is_supported = overlap(sums).verdict != "no overlap"
+    return [
+        _estimate(name, top, bottom)
+        if is_supported or name == "naive"
+        else PolicyValue(name, None, None, None, None)
+        for name, top, bottom in _ratios(sums)
+    ]
+
+
+def _ratios(sums: UserSums) -> Iterator[tuple[Estimator, Floats, Floats]]:
+    """Each estimator as a ratio of two sums over users."""
+    yield "naive", sums.y, sums.n
+    yield "ips", sums.wy, sums.n
+    yield "clipped_ips", sums.w_clipped_y, sums.n
+    yield "snips", sums.wy, sums.w
+    yield "dr", sums.dr, sums.n
+
+
+def _estimate(name: Estimator, top: Floats, bottom: Floats) -> PolicyValue:
+    """sum(top) / sum(bottom), with the linearised variance of a ratio over independent users."""
+    n_users = int(np.count_nonzero(bottom))
+    total = float(bottom.sum())
+    if not n_users or total <= 0:
+        return PolicyValue(name, None, None, None, None)
+    value = float(top.sum()) / total
+    if n_users < 2:
+        return PolicyValue(name, value, None, None, None)  # one user has no spread
+    influence = (top - value * bottom) / total
+    se = float(np.sqrt(np.square(influence).sum() * n_users / (n_users - 1)))
+    return PolicyValue(name, value, se, value - Z * se, value + Z * se)
+
+
+def difference(name: Estimator, one: UserSums, other: UserSums) -> PolicyValue:
+    """value(one) - value(other) of two policies on the same slots of the same users, in order.
+
+    Paired: what both policies share does not widen the interval.
+    """
+    ratios = [
+        next((top, bottom) for found, top, bottom in _ratios(each) if found == name)
+        for each in (one, other)
+    ]
+    parts = [part for top, bottom in ratios if (part := _influence(top, bottom)) is not None]
+    if len(parts) < 2:
+        return PolicyValue(name, None, None, None, None)
+    (value, influence), (base, other_influence) = parts
+    n_users = int(np.count_nonzero(one.n))
+    change = value - base
+    if n_users < 2:
+        return PolicyValue(name, change, None, None, None)
+    squares = np.square(influence - other_influence).sum()
+    se = float(np.sqrt(squares * n_users / (n_users - 1)))
+    return PolicyValue(name, change, se, change - Z * se, change + Z * se)
+
+
+def _influence(top: Floats, bottom: Floats) -> tuple[float, Floats] | None:
+    total = float(bottom.sum())
+    if total <= 0:
+        return None
+    value = float(top.sum()) / total
+    return value, (top - value * bottom) / total
