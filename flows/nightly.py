@@ -47,6 +47,7 @@ def through(night: Night) -> Night:
     night = steps.check(night, "clean")
     night = steps.build_features(night)
     night = steps.check(night, "features")
+    night = steps.estimate(night)
     for model in night.shop.settings.train.models:
         night = steps.train_or_skip(night, model)
     for trained in night.trained:

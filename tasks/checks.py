@@ -30,6 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "features.traffic_daily",
         "features.popularity_daily",
         "features.user_history_daily",
+        "features.feedback_daily",
         "features.impression_propensities",
         "features.item_propensities",
         "train.examples",
@@ -40,6 +41,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "serve": (
         "train.metrics",
+        "train.policy_values",
         "serve.candidates",
         "serve.recommendations",
         "serve.shortfalls",
@@ -52,7 +54,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 _COMPARED = 15  # delivery dates: sources may deliver fortnightly
 _CATALOGUES = ("clean.items", "clean.users")
-_IMPRESSIONS = ("clean.impressions", "features.impression_propensities")
+_IMPRESSIONS = (
+    "clean.impressions",
+    "features.feedback_daily",
+    "features.impression_propensities",
+    "train.policy_values",
+)
 
 
 def check(

@@ -95,6 +95,16 @@ class Propensity(Frozen):
         return self
 
 
+class Estimate(Frozen):
+    """How values of policies are estimated from logs; symbols as in tasks/estimate/values.py."""
+
+    n_folds: Annotated[int, Field(ge=2, le=50, description="of users, to fit on others")] = 5
+    most_weight: Annotated[float, Field(gt=0, description="M of clipped IPS")] = 20.0
+    shrinkage: Annotated[float, Field(gt=0, description="mean slots that an item starts with")] = (
+        20.0
+    )
+
+
 class Train(Frozen):
     """Which models a night trains, and how each is configured."""
 
@@ -143,6 +153,7 @@ class Settings(Frozen):
     compute: Compute = Compute()
     privacy: Privacy = Privacy()
     propensity: Propensity = Propensity()
+    estimate: Estimate = Estimate()
     train: Train = Train()
     publish: Publish = Publish()
     checks: Checks = Checks()

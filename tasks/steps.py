@@ -19,6 +19,7 @@ from expectations.catalogue import catalogue
 from tasks import checks
 from tasks import night as nights
 from tasks.errors import ConflictError, StorageError, TrainingError, as_ours
+from tasks.estimate import policies
 from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
@@ -163,6 +164,12 @@ def build_features(night: Night) -> Worked:
         params = with_cut(s, params)
         written += [build_snapshot(s, name, params) for name in nightly]
     return night, written + releases.build_rules(shop, night.day)
+
+
+@stage()
+def estimate(night: Night) -> Worked:
+    """What stated policies would have earned, from the log with its probabilities."""
+    return night, policies.estimate(night.shop, night.day)
 
 
 @stage(tags=["train"])

@@ -92,7 +92,13 @@ def test_every_select_has_a_header_and_is_one_statement() -> None:
 
 
 def test_every_made_table_has_its_select() -> None:
-    by_hand = {"train.metrics", "serve.candidates", "serve.publications", "serve.current"}
+    by_hand = {
+        "train.metrics",
+        "train.policy_values",
+        "serve.candidates",
+        "serve.publications",
+        "serve.current",
+    }
     for name, table in catalogue().items():
         if table.layer != "ops" and name not in by_hand:
             assert sql.read_table(name)

@@ -137,6 +137,30 @@ IMPRESSION_PROPENSITIES = Table(
     ),
 )
 
+FEEDBACK_DAILY = Table(
+    name="features.feedback_daily",
+    kind="increment",
+    grain="one shown impression, and what its user did with it",
+    key=("ds", "impression_id"),
+    sort_by=("request_id", "position", "impression_id"),
+    reads=("clean.impressions", "clean.events"),
+    owner="machine learning",
+    columns=(
+        Column("impression_id", "VARCHAR", "clean.impressions.impression_id", True),
+        Column("request_id", "VARCHAR", "the request that it answered", True),
+        _USER,
+        _ITEM,
+        Column("position", "INTEGER", "1 is the first"),
+        Column("policy", "VARCHAR", "the ranking policy that filled the slot"),
+        Column("policy_score", "DOUBLE", "the policy's score of the item for the user"),
+        Column("p_logged", "DOUBLE", "the policy's own logged probability, where it has one"),
+        Column(
+            "behaviours", "VARCHAR[]", "what followed from the request on the item that date", True
+        ),
+        _DAY,
+    ),
+)
+
 ITEM_PROPENSITIES = Table(
     name="features.item_propensities",
     kind="snapshot",
@@ -165,6 +189,7 @@ TABLES = (
     POPULARITY,
     USER_HISTORY_DAILY,
     USER_HISTORY,
+    FEEDBACK_DAILY,
     IMPRESSION_PROPENSITIES,
     ITEM_PROPENSITIES,
 )

@@ -66,4 +66,36 @@ METRICS = Table(
     ),
 )
 
-TABLES = (EXAMPLES, HOLDOUT, METRICS)
+POLICY_VALUES = Table(
+    name="train.policy_values",
+    kind="snapshot",
+    grain="one estimate of what a stated policy would have earned per slot of the log",
+    key=("ds", "behaviour", "policy", "slots", "estimator"),
+    sort_by=("behaviour", "policy", "slots", "estimator"),
+    reads=("features.feedback_daily", "features.popularity_daily", "clean.items"),
+    lookback="history",
+    owner="machine learning",
+    columns=(
+        Column(
+            "behaviour", "VARCHAR", "the reward: it followed from the request on the item", True
+        ),
+        Column("policy", "VARCHAR", "the stated policy", True),
+        Column("states", "VARCHAR", "what it does with a slot", True),
+        Column("slots", "VARCHAR", "first position, or all positions", True),
+        Column("estimator", "VARCHAR", "naive, ips, clipped_ips, snips or dr", True),
+        Column("value", "DOUBLE", "mean reward per slot; null: nothing can be said"),
+        Column("se", "DOUBLE", "standard error, clustered by user"),
+        Column("lower", "DOUBLE", "lower end of the 95 % interval"),
+        Column("upper", "DOUBLE", "upper end of the 95 % interval"),
+        Column("n_slots", "BIGINT", "slots with a logged probability", True),
+        Column("n_users", "BIGINT", "users with such a slot", True),
+        Column("ess", "DOUBLE", "effective sample size of the weights, in slots", True),
+        Column("mean_weight", "DOUBLE", "1 where the log supports the policy", True),
+        Column("max_weight", "DOUBLE", "the largest weight of a slot", True),
+        Column("verdict", "VARCHAR", "ok, weak overlap or no overlap", True),
+        Column("sentence", "VARCHAR", "what the verdict means", True),
+        _DS,
+    ),
+)
+
+TABLES = (EXAMPLES, HOLDOUT, METRICS, POLICY_VALUES)

@@ -15,12 +15,13 @@ import pytest
 
 from expectations.catalogue import stored
 from flows.nightly import nightly
-from tasks import checks
+from tasks import checks, night
 from tasks.lake.connection import connect
 from tasks.lake.tables import Lake, scan
 from tasks.lake.warehouse import warehouse_path
 from tasks.night import Outcome, refresh
 from tasks.progress import watched_by
+from tasks.serve import publications
 from tasks.shop import open_shop
 
 START = date(2026, 1, 5)
@@ -181,12 +182,14 @@ def _run(place: Place, ds: date | None, is_checked: bool) -> None:
 
 def _check(is_checked: bool) -> None:
     if not is_checked:
-        leave_suites_out(pytest.MonkeyPatch())
+        leave_out_what_only_reads(pytest.MonkeyPatch())
 
 
-def leave_suites_out(patch: pytest.MonkeyPatch) -> None:
-    """For nights that ask for something else: suites only read, and take a third of a night."""
+def leave_out_what_only_reads(patch: pytest.MonkeyPatch) -> None:
+    """For nights that ask for something else: suites, pages and a pause are half of a small one."""
     patch.setattr(checks, "validate", lambda *_, **__: [])
+    patch.setattr(night, "write_page", lambda shop, ds: Path(f"{ds}.html"))
+    patch.setattr(publications, "SETTLE_SECONDS", 0.0)
 
 
 class _Counter(_Killer):

@@ -9,7 +9,7 @@ import pytest
 
 from flows.nightly import nightly
 from tasks.errors import QualityError, SettingsError, SourceError
-from tests.scenarios.nights import Place, contents, day, found, leave_suites_out, rows
+from tests.scenarios.nights import Place, contents, day, found, leave_out_what_only_reads, rows
 
 SHIPPED = Path(__file__).parents[2] / "deployments" / "sources" / "sample_shop.toml"
 
@@ -23,7 +23,7 @@ def place(one_night: Place, sample: Path, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_suites_out(monkeypatch)
+    leave_out_what_only_reads(monkeypatch)
 
 
 def files(place: Place, dataset: str, number: int) -> list[Path]:

@@ -7,12 +7,12 @@ import pytest
 
 from tasks.errors import TrainingError
 from tasks.train import loop
-from tests.scenarios.nights import Place, day, found, leave_suites_out
+from tests.scenarios.nights import Place, day, found, leave_out_what_only_reads
 
 
 @pytest.fixture
 def place(one_night: Place, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    leave_suites_out(monkeypatch)
+    leave_out_what_only_reads(monkeypatch)
     shop = one_night.copy(tmp_path / "shop")
     shop.landing.unlink()
     return found(shop, 0, 7, sample)

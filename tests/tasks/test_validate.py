@@ -60,12 +60,21 @@ ROWS = {
             impression_id, request_id, user_id, item_id, position, policy, p_logged, 0.3, false,
             'exposure_share', ds
         FROM clean.impressions""",
+    "features.feedback_daily": """
+        SELECT
+            impression_id, request_id, user_id, item_id, position, policy, 0.5, p_logged,
+            ['click'], ds
+        FROM clean.impressions""",
     "features.item_propensities": """
         SELECT item_id, 1, 2, 0.3, false, 'exposure_share', ds FROM clean.items""",
     "train.examples": f"""
         SELECT unnest(['ann', 'bob']), 'A', 1.0, 2, {AT} - INTERVAL 3 DAY, {DS}""",
     "train.holdout": f"SELECT 'ann', unnest(['A', 'B']), 1.0, 1, {AT}, unnest([false, true]), {DS}",
     "train.metrics": f"SELECT 'v1', 'recall', 20, 0.4, 3, {DS}, 'bpr'",
+    "train.policy_values": f"""
+        SELECT
+            'click', 'uniform', 'each item is as likely', 'all positions', 'snips', 0.1, 0.01,
+            0.08, 0.12, 900, 300, 400.0, 1.0, 9.0, 'ok', 'the log speaks', {DS}""",
     "serve.active_users": f"SELECT unnest(['ann', 'bob', 'cid']), 4, {AT}, {DS}",
     "serve.eligible_items": f"SELECT unnest(['A', 'B', 'C']), {DS}, {DS}",
     "serve.seen_items": f"""
@@ -176,7 +185,14 @@ def test_an_empty_table_stops_the_night(night: Path, table: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["ops.quarantine", "train.holdout", "train.metrics", "serve.seen_items"]
+    "table",
+    [
+        "ops.quarantine",
+        "train.holdout",
+        "train.metrics",
+        "train.policy_values",
+        "serve.seen_items",
+    ],
 )
 def test_an_empty_table_can_be_legitimate(night: Path, table: str) -> None:
     change(night, f"DELETE FROM {table}; UPDATE ops.files SET n_read = 98, n_quarantined = 0")
@@ -251,6 +267,12 @@ FAULTS = [
      "SET p_exposed = 'nan' WHERE impression_id = 'm0'", "propensities are", "critical", 1),
     ("features.impression_propensities", "DELETE FROM features.impression_propensities "
      "WHERE impression_id = 'm0'", "shown impression that stands", "critical", 1),
+    ("features.feedback_daily", "DELETE FROM features.feedback_daily "
+     "WHERE impression_id = 'm0'", "shown impression that stands", "critical", 1),
+    ("train.policy_values", "UPDATE train.policy_values SET upper = 'nan'",
+     "finite", "critical", 1),
+    ("train.policy_values", "UPDATE train.policy_values SET verdict = 'no overlap'",
+     "the log speaks", "warning", 1),
     ("features.item_propensities", "UPDATE features.item_propensities SET p_exposed = 0 "
      "WHERE item_id = 'A'", "propensities are", "critical", 1),
     ("features.item_propensities", "UPDATE features.item_propensities "

@@ -1,0 +1,165 @@
+-- grain: one user and position with a slot whose probability was logged
+-- reads: features.feedback_daily, clean.items, stated.item_weights, stated.user_weights,
+--        imputed.positions, imputed.items
+-- note: the stated policy fills each slot of the log, given what stands above it, with an eligible
+--       item that is still free: in proportion to the item's weight plus the user's own for it.
+--       Symbols as in tasks/estimate/values.py. An item that is not eligible by the catalogue of
+--       its date has weight 0, and so has a slot where nothing free has any weight. Where no other
+--       user is there to fit on, the imputed reward is 0, and DR is IPS.
+WITH days AS (
+    SELECT DISTINCT ds
+    FROM features.feedback_daily
+    WHERE ds BETWEEN $since AND $ds
+),
+
+snapshots AS (
+    SELECT DISTINCT ds
+    FROM clean.items
+),
+
+catalogues AS (
+    SELECT
+        days.ds,
+        coalesce(
+            max(snapshots.ds) FILTER (WHERE snapshots.ds <= days.ds), min(snapshots.ds)
+        ) AS catalogue_ds
+    FROM days
+    CROSS JOIN snapshots
+    GROUP BY days.ds
+),
+
+eligible AS (
+    SELECT
+        catalogues.ds,
+        items.item_id,
+        coalesce(weights.weight, 0) AS weight
+    FROM catalogues
+    INNER JOIN clean.items AS items ON catalogues.catalogue_ds = items.ds
+    LEFT JOIN stated.item_weights AS weights ON items.item_id = weights.item_id
+    WHERE items.is_in_stock AND coalesce(items.available_from <= catalogues.ds, true)
+),
+
+folds AS (
+    SELECT range::UBIGINT AS fold
+    FROM range($n_folds)
+),
+
+of_all AS (
+    SELECT
+        eligible.ds,
+        folds.fold,
+        sum(eligible.weight) AS weight,
+        sum(eligible.weight * coalesce(rates.rate, 1)) AS reward
+    FROM eligible
+    CROSS JOIN folds
+    LEFT JOIN imputed.items AS rates
+        ON folds.fold = rates.fold AND eligible.item_id = rates.item_id
+    GROUP BY eligible.ds, folds.fold
+),
+
+visits AS (
+    SELECT DISTINCT
+        ds,
+        user_id,
+        hash(user_id) % $n_folds AS fold
+    FROM features.feedback_daily
+    WHERE ds BETWEEN $since AND $ds
+),
+
+of_user AS (
+    SELECT
+        visits.ds,
+        visits.user_id,
+        sum(own.weight) AS weight,
+        sum(own.weight * coalesce(rates.rate, 1)) AS reward
+    FROM visits
+    INNER JOIN stated.user_weights AS own ON visits.user_id = own.user_id
+    INNER JOIN eligible ON visits.ds = eligible.ds AND own.item_id = eligible.item_id
+    LEFT JOIN imputed.items AS rates
+        ON visits.fold = rates.fold AND own.item_id = rates.item_id
+    GROUP BY visits.ds, visits.user_id
+),
+
+slots AS (
+    SELECT
+        feedback.ds,
+        feedback.request_id,
+        feedback.user_id,
+        feedback.position,
+        feedback.p_logged,
+        hash(feedback.user_id) % $n_folds AS fold,
+        list_contains(feedback.behaviours, $behaviour)::INTEGER AS y,
+        CASE
+            WHEN eligible.item_id IS NOT NULL THEN eligible.weight + coalesce(own.weight, 0)
+            ELSE 0
+        END AS weight,
+        coalesce(rates.rate, 1) AS rate
+    FROM features.feedback_daily AS feedback
+    LEFT JOIN eligible
+        ON feedback.ds = eligible.ds AND feedback.item_id = eligible.item_id
+    LEFT JOIN stated.user_weights AS own
+        ON feedback.user_id = own.user_id AND feedback.item_id = own.item_id
+    LEFT JOIN imputed.items AS rates
+        ON
+            hash(feedback.user_id) % $n_folds = rates.fold
+            AND feedback.item_id = rates.item_id
+    WHERE feedback.ds BETWEEN $since AND $ds AND feedback.position IS NOT NULL
+),
+
+placed AS (
+    SELECT
+        *,
+        sum(weight) OVER above AS weight_above,
+        sum(weight * rate) OVER above AS reward_above
+    FROM slots
+    WINDOW above AS (
+        PARTITION BY ds, request_id
+        ORDER BY position
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    )
+),
+
+stated AS (
+    SELECT
+        placed.user_id,
+        placed.position,
+        placed.y,
+        placed.weight / placed.p_logged AS odds,
+        coalesce(positions.rate, 0) * placed.rate AS q,
+        coalesce(positions.rate, 0) AS position_rate,
+        of_all.weight + coalesce(of_user.weight, 0) - coalesce(placed.weight_above, 0) AS free,
+        of_all.reward + coalesce(of_user.reward, 0)
+        - coalesce(placed.reward_above, 0) AS free_reward
+    FROM placed
+    INNER JOIN of_all ON placed.ds = of_all.ds AND placed.fold = of_all.fold
+    LEFT JOIN imputed.positions AS positions
+        ON placed.fold = positions.fold AND placed.position = positions.position
+    LEFT JOIN of_user ON placed.ds = of_user.ds AND placed.user_id = of_user.user_id
+    WHERE placed.p_logged IS NOT NULL
+),
+
+weighed AS (
+    SELECT
+        user_id,
+        position,
+        y,
+        q,
+        CASE WHEN free > 1e-9 THEN odds / free ELSE 0 END AS w,
+        CASE WHEN free > 1e-9 THEN position_rate * free_reward / free ELSE 0 END AS d
+    FROM stated
+)
+
+SELECT
+    user_id,
+    position,
+    count(*)::DOUBLE AS n,
+    sum(y)::DOUBLE AS y,
+    sum(w) AS w,
+    sum(w * y) AS wy,
+    sum(w * w) AS ww,
+    sum(least(w, $most_weight) * y) AS w_clipped_y,
+    sum(d + w * (y - q)) AS dr,
+    max(w) AS w_max
+FROM weighed
+GROUP BY user_id, position
+ORDER BY user_id, position
