@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 Points: TypeAlias = Sequence[tuple[float, float]]
+Interval: TypeAlias = tuple[float, float, float]
+"""Lower end, estimate, upper end."""
 
 # Stand-ins that Matplotlib accepts; each becomes a CSS variable.
 _INK, _MUTED, _GRID = "#010101", "#010102", "#010103"
@@ -123,6 +125,30 @@ def bars(
                 axes.bar_label(drawn, fmt="%.3f", fontsize=8, color=_MUTED, padding=2)
         axes.set_xticks(range(len(groups)), list(groups))
         axes.margins(y=0.12)
+        _legend(axes, len(series))
+        return _svg(figure, name, title)
+
+
+def intervals(
+    name: str, title: str, axis: str, series: Mapping[str, Mapping[str, Interval]]
+) -> str:
+    """Estimates as points with their intervals, a row per name, one colour per series."""
+    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
+        figure, axes = _canvas()
+        names = sorted({each for found in series.values() for each in found})
+        for place, (label, found) in enumerate(series.items()):
+            rows = [names.index(each) + 0.18 * (place - (len(series) - 1) / 2) for each in found]
+            lows, middles, highs = zip(*found.values(), strict=True)
+            spread = [
+                [middle - low for low, middle in zip(lows, middles, strict=True)],
+                [high - middle for middle, high in zip(middles, highs, strict=True)],
+            ]
+            axes.errorbar(
+                middles, rows, xerr=spread, label=label, color=_colour(place), fmt="o",
+                markersize=4, capsize=3,
+            )  # fmt: skip
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel=axis, ylim=(len(names) - 0.5, -0.5))
         _legend(axes, len(series))
         return _svg(figure, name, title)
 

@@ -22,6 +22,7 @@ NAMES = (
     "concentration",
     "propensities",
     "metrics",
+    "policies",
     "release",
     "sources",
     "shortfalls",

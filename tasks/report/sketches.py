@@ -11,13 +11,10 @@ Rows = dict[str, list[Row]]
 
 
 def sketches(rows: Rows) -> dict[str, Markup]:
-    """The pictures that can be drawn; one without rows is left out."""
-    found = {}
-    for name, draw in _DRAWN.items():
-        if rows[name]:
-            # Every text in a picture went through Matplotlib's or our own escaping.
-            found[name] = Markup(draw(rows[name]))
-    return found
+    """The pictures that can be drawn; one with nothing to draw is left out."""
+    drawn = {name: draw(rows[name]) for name, draw in _DRAWN.items() if rows[name]}
+    # Every text in a picture went through Matplotlib's or our own escaping.
+    return {name: Markup(picture) for name, picture in drawn.items() if picture}
 
 
 def _traffic(rows: list[Row]) -> str:
@@ -54,6 +51,20 @@ def _propensities(rows: list[Row]) -> str:
     return pictures.histogram("propensities", "Items by estimated propensity", edges)
 
 
+def _policies(rows: list[Row]) -> str:
+    """Of the first behaviour: the naive mean, SNIPS and DR of each policy."""
+    behaviour = rows[0]["behaviour"]
+    series: dict[str, dict[str, pictures.Interval]] = {}
+    for row in rows:
+        if row["behaviour"] == behaviour and row["estimator"] in _SHOWN and row["low"] is not None:
+            interval = (row["low"], row["estimate"], row["high"])
+            series.setdefault(_SHOWN[row["estimator"]], {})[row["policy"]] = interval
+    if not series:
+        return ""
+    title = f"{behaviour} per slot under stated policies, with 95 % intervals"
+    return pictures.intervals("policies", title, f"{behaviour} per slot", series)
+
+
 def _metrics(rows: list[Row]) -> str:
     k = max(row["k"] for row in rows)
     values = {(row["model"], row["metric"]): row["score"] for row in rows if row["k"] == k}
@@ -64,10 +75,12 @@ def _metrics(rows: list[Row]) -> str:
     return pictures.bars("metrics", f"Metrics at {k} by model", groups, series)
 
 
+_SHOWN = {"naive": "naive: what was shown", "snips": "SNIPS", "dr": "DR"}
 _DRAWN: dict[str, Callable[[list[Row]], str]] = {
     "traffic": _traffic,
     "behaviours": _behaviours,
     "concentration": _concentration,
     "propensities": _propensities,
     "metrics": _metrics,
+    "policies": _policies,
 }

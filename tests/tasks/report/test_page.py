@@ -73,6 +73,14 @@ ROWS = {
     "train.metrics": f"""
         SELECT unnest(['bpr', 'popularity']) AS model, 'v1' AS model_version, 'recall' AS metric,
             20 AS k, unnest([0.1234, 0.0567]) AS value, 3 AS n_users, {DS} AS ds""",
+    "train.policy_values": f"""
+        SELECT 'click' AS behaviour, unnest(['uniform', 'uniform', 'rare']) AS policy,
+            'each item is as likely' AS states, 'all positions' AS slots,
+            unnest(['naive', 'snips', 'snips']) AS estimator,
+            unnest([0.21, 0.12, NULL]) AS value, 0.01 AS se,
+            unnest([0.20, 0.10, NULL]) AS lower, unnest([0.22, 0.14, NULL]) AS upper,
+            900 AS n_slots, 400.0 AS ess, unnest(['ok', 'ok', 'no overlap']) AS verdict,
+            'what it means' AS sentence, {DS} AS ds""",
     "serve.active_users": f"SELECT unnest({list(USERS)}) AS user_id, {DS} AS ds",
     "serve.eligible_items": f"SELECT item_id, {DS} AS catalogue_ds, {DS} AS ds FROM clean.items",
     "serve.recommendations": f"""
@@ -164,8 +172,8 @@ def test_failed_checks_come_first_the_gravest_before_the_others(page: str) -> No
 
 
 def test_pictures_have_a_text_and_no_two_elements_one_id(page: str) -> None:
-    assert page.count("<svg") == page.count('role="img" aria-label=') == 5
-    assert page.count("<figcaption>") == 5
+    assert page.count("<svg") == page.count('role="img" aria-label=') == 6
+    assert page.count("<figcaption>") == 6
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", page)) <= set(ids)
@@ -213,6 +221,13 @@ def test_same_rows_same_bytes(con: duckdb.DuckDBPyConnection, page: str) -> None
     assert render_night(con, NIGHT) == page
 
 
+def test_it_shows_what_other_policies_would_have_earned(page: str) -> None:
+    said = text_of(page)
+    assert "click uniform snips 0.1200 0.1000 to 0.1400 ok" in said
+    assert "click rare snips – – no overlap" in said
+    assert 'id="policies-' in page
+
+
 def test_it_is_written_whole(con: duckdb.DuckDBPyConnection, page: str, tmp_path: Path) -> None:
     path = write_night(con, NIGHT, tmp_path / "reports")
     assert path == tmp_path / "reports" / "2026-01-25.html"
@@ -230,6 +245,7 @@ def test_another_night_says_what_it_lacks(con: duckdb.DuckDBPyConnection) -> Non
         "No file was delivered",
         "No propensity was estimated",
         "No model was measured",
+        "No probability was logged",
         "This night made no release",
     ):
         assert words in said

@@ -13,6 +13,9 @@ DRAWN: dict[str, Callable[[str], str]] = {
     "by_day": lambda title: pictures.by_day("p", title, DAYS, {"a": [1, 20, None]}),
     "lorenz": lambda title: pictures.lorenz("p", title, {"a": [(0.5, 0.1), (1.0, 1.0)]}),
     "histogram": lambda title: pictures.histogram("p", title, [(0.01, 0.1, 7), (0.1, 1.0, 2)]),
+    "intervals": lambda title: pictures.intervals(
+        "p", title, "x", {"a": {"one": (0.1, 0.2, 0.3), "two": (0.2, 0.2, 0.2)}}
+    ),
     "bars": lambda title: pictures.bars("p", title, ["x"], {"a": [0.25], "b": [None]}),
 }  # fmt: skip
 
