@@ -22,8 +22,8 @@ sums AS (
         item_id,
         position,
         count(*) AS n,
-        sum(w) AS w,
-        sum(w * y) AS wy
+        sum(w::DECIMAL(38, 12))::DOUBLE AS w,
+        sum((w * y)::DECIMAL(38, 12))::DOUBLE AS wy
     FROM slots
     GROUP BY fold, item_id, position
 ),
@@ -33,8 +33,8 @@ others AS (
         positions.fold,
         sums.item_id,
         sum(sums.n) AS n,
-        sum(sums.wy) AS earned,
-        sum(sums.w * positions.rate) AS expected
+        sum(sums.wy::DECIMAL(38, 12))::DOUBLE AS earned,
+        sum((sums.w * positions.rate)::DECIMAL(38, 12))::DOUBLE AS expected
     FROM imputed.positions AS positions
     INNER JOIN sums
         ON positions.fold <> sums.fold AND positions.position = sums.position
@@ -44,7 +44,7 @@ others AS (
 start AS (
     SELECT
         fold,
-        $shrinkage * sum(expected) / sum(n) AS expected
+        $shrinkage * sum(expected::DECIMAL(38, 12))::DOUBLE / sum(n) AS expected
     FROM others
     GROUP BY fold
 ),

@@ -18,8 +18,8 @@ sums AS (
     SELECT
         fold,
         position,
-        sum(w) AS w,
-        sum(w * y) AS wy
+        sum(w::DECIMAL(38, 12))::DOUBLE AS w,
+        sum((w * y)::DECIMAL(38, 12))::DOUBLE AS wy
     FROM slots
     GROUP BY fold, position
 ),
@@ -32,7 +32,7 @@ folds AS (
 SELECT
     folds.fold,
     sums.position,
-    sum(sums.wy) / sum(sums.w) AS rate
+    sum(sums.wy::DECIMAL(38, 12))::DOUBLE / sum(sums.w::DECIMAL(38, 12))::DOUBLE AS rate
 FROM folds
 INNER JOIN sums ON folds.fold <> sums.fold
 GROUP BY folds.fold, sums.position

@@ -5,7 +5,8 @@
 --       item that is still free: in proportion to the item's weight plus the user's own for it.
 --       Symbols as in tasks/estimate/values.py. An item that is not eligible by the catalogue of
 --       its date has weight 0, and so has a slot where nothing free has any weight. Where no other
---       user is there to fit on, the imputed reward is 0, and DR is IPS.
+--       user is there to fit on, the imputed reward is 0, and DR is IPS. Sums are of decimals:
+--       those of floats depend on the order in which threads come to them.
 WITH days AS (
     SELECT DISTINCT ds
     FROM features.feedback_daily
@@ -48,8 +49,8 @@ of_all AS (
     SELECT
         eligible.ds,
         folds.fold,
-        sum(eligible.weight) AS weight,
-        sum(eligible.weight * coalesce(rates.rate, 1)) AS reward
+        sum(eligible.weight::DECIMAL(38, 12))::DOUBLE AS weight,
+        sum((eligible.weight * coalesce(rates.rate, 1))::DECIMAL(38, 12))::DOUBLE AS reward
     FROM eligible
     CROSS JOIN folds
     LEFT JOIN imputed.items AS rates
@@ -70,8 +71,8 @@ of_user AS (
     SELECT
         visits.ds,
         visits.user_id,
-        sum(own.weight) AS weight,
-        sum(own.weight * coalesce(rates.rate, 1)) AS reward
+        sum(own.weight::DECIMAL(38, 12))::DOUBLE AS weight,
+        sum((own.weight * coalesce(rates.rate, 1))::DECIMAL(38, 12))::DOUBLE AS reward
     FROM visits
     INNER JOIN stated.user_weights AS own ON visits.user_id = own.user_id
     INNER JOIN eligible ON visits.ds = eligible.ds AND own.item_id = eligible.item_id
@@ -83,6 +84,7 @@ of_user AS (
 slots AS (
     SELECT
         feedback.ds,
+        feedback.impression_id,
         feedback.request_id,
         feedback.user_id,
         feedback.position,
@@ -114,7 +116,7 @@ placed AS (
     FROM slots
     WINDOW above AS (
         PARTITION BY ds, request_id
-        ORDER BY position
+        ORDER BY position, impression_id
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     )
 ),
@@ -154,11 +156,11 @@ SELECT
     position,
     count(*)::DOUBLE AS n,
     sum(y)::DOUBLE AS y,
-    sum(w) AS w,
-    sum(w * y) AS wy,
-    sum(w * w) AS ww,
-    sum(least(w, $most_weight) * y) AS w_clipped_y,
-    sum(d + w * (y - q)) AS dr,
+    sum(w::DECIMAL(38, 12))::DOUBLE AS w,
+    sum((w * y)::DECIMAL(38, 12))::DOUBLE AS wy,
+    sum((w * w)::DECIMAL(38, 12))::DOUBLE AS ww,
+    sum((least(w, $most_weight) * y)::DECIMAL(38, 12))::DOUBLE AS w_clipped_y,
+    sum((d + w * (y - q))::DECIMAL(38, 12))::DOUBLE AS dr,
     max(w) AS w_max
 FROM weighed
 GROUP BY user_id, position
