@@ -1,7 +1,7 @@
 """Which landed files are new: known by path, size and time first, by content second."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -70,7 +70,7 @@ def new_deliveries(
     A file whose mapping was mended is read again. An event's file with the content of another is a
     repetition; a snapshot's only for the same date, since a catalogue may return to what it was.
     """
-    known = _Ledger(_known(s), mapping, {(file.dataset, file.path) for file in files})
+    known = _Ledger(_known(s), mapping, landing)
     found: list[Delivery] = []
     for file in sorted(files, key=lambda file: (_arrived_at(file, mapping), file.path)):
         if known.has_file(file):
@@ -91,9 +91,8 @@ def new_deliveries(
 class _Ledger:
     """What is known of deliveries, by path and by content, and which of it still counts."""
 
-    def __init__(
-        self, rows: Sequence[_Known], mapping: Mapping, there: Collection[tuple[str, str]]
-    ) -> None:
+    def __init__(self, rows: Sequence[_Known], mapping: Mapping, landing: Path) -> None:
+        self.landing = landing
         self.hashes = {dataset: mapping_hash(mapping, dataset) for dataset in mapping.sources()}
         self.newest = {(row.dataset, row.path): row for row in rows}
         self.of_path = {(content_key(row), row.path): row for row in rows}
@@ -101,12 +100,7 @@ class _Ledger:
         self.first_with = {
             content_key(row): row.path for row in reversed(read) if row.state in _HELD
         }
-        # Files that are gone: what another path brings now of the same content is these, renamed.
-        self.gone = {
-            content_key(row): row
-            for row in rows
-            if row.state == "ingested" and (row.dataset, row.path) not in there
-        }
+        self.ingested = {content_key(row): row for row in rows if row.state == "ingested"}
 
     def _is_read(self, row: _Known | None) -> bool:
         """Whether a row stands as it is: read by this mapping, or withdrawn."""
@@ -123,9 +117,9 @@ class _Ledger:
         """Give the delivery its id: its own, or that of the one that it is once more."""
         key, path = content_key(delivery), delivery.file.path
         last, same = self.newest.get((delivery.dataset, path)), self.of_path.get((key, path))
-        renamed = self.gone.get(key)
-        if same is None and renamed is not None and key not in self.first_with:
-            return replace(delivery, file_id=renamed.file_id)  # its mapping was mended, too
+        renamed = None if same is not None else self._renamed(key)
+        if renamed is not None:
+            return replace(delivery, file_id=renamed.file_id)
         has_returned = (
             same is not None
             and last is not None
@@ -135,6 +129,13 @@ class _Ledger:
         # What returns after another content is a delivery of its own: the last word counts.
         when = [str(delivery.file.modified_at)] if has_returned else []
         return replace(delivery, file_id=fingerprint([path, *map(str, key[:3]), *when]))
+
+    def _renamed(self, key: ContentKey) -> _Known | None:
+        """What this content was before its mapping was mended, if the file of then is gone."""
+        before = self.ingested.get(key)
+        if before is None or key in self.first_with or (self.landing / before.path).exists():
+            return None
+        return before
 
     def has_delivery(self, delivery: Delivery) -> bool:
         """Whether its records were taken, or are not wanted any more."""

@@ -13,6 +13,7 @@ from tasks.ingest.landing import find_files
 from tests.tasks.ingest.conftest import (
     DATED,
     LANDED_AT,
+    MONDAY,
     NOON,
     NewShop,
     Row,
@@ -266,6 +267,18 @@ def test_a_renamed_file_whose_mapping_was_mended_is_one_file(new_shop: NewShop) 
     assert tiny.query("SELECT user_id, value FROM clean.events") == [("anna", 3.0)]
     assert tiny.counts() == {"events/b.csv": ("ingested", 2, 1, 0, 1)}
     assert [row[0] for row in tiny.misfits()] == ["events/b.csv"]
+
+
+def test_an_older_night_takes_no_later_file_for_a_renamed_one(new_shop: NewShop) -> None:
+    """The later file is still there, only not of that night."""
+    tiny = csv_shop(new_shop, arrived=DATED)
+    content = f"u,i,t,v\nanna,tea,{NOON},3\n"
+    tiny.land("events/dt=2026-01-07/a.csv", content)
+    tiny.ingest()
+    tiny.land("events/dt=2026-01-05/a.csv", content)
+    tiny.sources["events"]["columns"]["value"] = "v"
+    tiny.ingest(MONDAY)
+    assert set(tiny.counts()) == {"events/dt=2026-01-05/a.csv", "events/dt=2026-01-07/a.csv"}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
