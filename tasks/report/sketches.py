@@ -52,8 +52,9 @@ def _propensities(rows: list[Row]) -> str:
 
 
 def _policies(rows: list[Row]) -> str:
-    """Of the first behaviour: the naive mean, SNIPS and DR of each policy."""
-    behaviour = rows[0]["behaviour"]
+    """Of the behaviour that is most common: the naive mean, SNIPS and DR of each policy."""
+    naive = [row for row in rows if row["estimator"] == "naive"]
+    behaviour = max(naive, key=lambda row: row["estimate"] or 0)["behaviour"]
     series: dict[str, dict[str, pictures.Interval]] = {}
     for row in rows:
         if row["behaviour"] == behaviour and row["estimator"] in _SHOWN and row["low"] is not None:
