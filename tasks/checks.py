@@ -42,6 +42,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "serve": (
         "train.metrics",
         "train.policy_values",
+        "train.propensity_diagnostics",
         "serve.candidates",
         "serve.recommendations",
         "serve.shortfalls",
@@ -59,6 +60,7 @@ _IMPRESSIONS = (
     "features.feedback_daily",
     "features.impression_propensities",
     "train.policy_values",
+    "train.propensity_diagnostics",
 )
 
 

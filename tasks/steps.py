@@ -19,7 +19,7 @@ from expectations.catalogue import catalogue
 from tasks import checks
 from tasks import night as nights
 from tasks.errors import ConflictError, StorageError, TrainingError, as_ours
-from tasks.estimate import policies
+from tasks.estimate import diagnostics, policies
 from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
@@ -168,8 +168,9 @@ def build_features(night: Night) -> Worked:
 
 @stage()
 def estimate(night: Night) -> Worked:
-    """What stated policies would have earned, from the log with its probabilities."""
-    return night, policies.estimate(night.shop, night.day)
+    """Whether propensities can be trusted, and what stated policies would have earned."""
+    shop, ds = night.shop, night.day
+    return night, [*diagnostics.diagnose(shop, ds), *policies.estimate(shop, ds)]
 
 
 @stage(tags=["train"])

@@ -98,4 +98,31 @@ POLICY_VALUES = Table(
     ),
 )
 
-TABLES = (EXAMPLES, HOLDOUT, METRICS, POLICY_VALUES)
+PROPENSITY_DIAGNOSTICS = Table(
+    name="train.propensity_diagnostics",
+    kind="snapshot",
+    grain="one check of the propensities of a night",
+    key=("ds", "weight", "measure", "about"),
+    sort_by=("weight", "measure", "about"),
+    reads=(
+        "clean.impressions",
+        "features.item_propensities",
+        "features.popularity_daily",
+        "features.feedback_daily",
+        "clean.items",
+    ),
+    lookback="history",
+    owner="machine learning",
+    columns=(
+        Column("weight", "VARCHAR", "item propensity or logged probability", True),
+        Column("measure", "VARCHAR", "balance, calibration, overlap and others", True),
+        Column("about", "VARCHAR", "the covariate, the tenth, or all rows", True),
+        Column("before", "DOUBLE", "the same without weights, where that means something"),
+        Column("value", "DOUBLE", "what was found", True),
+        Column("verdict", "VARCHAR", "pass, warn or fail", True),
+        Column("sentence", "VARCHAR", "what that means", True),
+        _DS,
+    ),
+)
+
+TABLES = (EXAMPLES, HOLDOUT, METRICS, POLICY_VALUES, PROPENSITY_DIAGNOSTICS)

@@ -1,5 +1,5 @@
 -- grain: one user and position with a slot whose probability was logged
--- reads: features.feedback_daily, clean.items, stated.item_weights, stated.user_weights,
+-- reads: features.feedback_daily, stated.eligible, stated.item_weights, stated.user_weights,
 --        imputed.positions, imputed.items
 -- note: the stated policy fills each slot of the log, given what stands above it, with an eligible
 --       item that is still free: in proportion to the item's weight plus the user's own for it.
@@ -7,37 +7,13 @@
 --       its date has weight 0, and so has a slot where nothing free has any weight. Where no other
 --       user is there to fit on, the imputed reward is 0, and DR is IPS. Sums are of decimals:
 --       those of floats depend on the order in which threads come to them.
-WITH days AS (
-    SELECT DISTINCT ds
-    FROM features.feedback_daily
-    WHERE ds BETWEEN $since AND $ds
-),
-
-snapshots AS (
-    SELECT DISTINCT ds
-    FROM clean.items
-),
-
-catalogues AS (
+WITH eligible AS (
     SELECT
         days.ds,
-        coalesce(
-            max(snapshots.ds) FILTER (WHERE snapshots.ds <= days.ds), min(snapshots.ds)
-        ) AS catalogue_ds
-    FROM days
-    CROSS JOIN snapshots
-    GROUP BY days.ds
-),
-
-eligible AS (
-    SELECT
-        catalogues.ds,
-        items.item_id,
+        days.item_id,
         coalesce(weights.weight, 0) AS weight
-    FROM catalogues
-    INNER JOIN clean.items AS items ON catalogues.catalogue_ds = items.ds
-    LEFT JOIN stated.item_weights AS weights ON items.item_id = weights.item_id
-    WHERE items.is_in_stock AND coalesce(items.available_from <= catalogues.ds, true)
+    FROM stated.eligible AS days
+    LEFT JOIN stated.item_weights AS weights ON days.item_id = weights.item_id
 ),
 
 folds AS (

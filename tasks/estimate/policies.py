@@ -20,7 +20,6 @@ from tasks.lake.session import Session, session
 from tasks.records import TableVersion
 from tasks.shop import Parameters, Shop, parameters
 
-SCHEMAS = ("stated", "imputed")
 SLOTS = {"first position": "position = 1", "all positions": "true"}
 
 
@@ -92,11 +91,18 @@ def estimate_parameters(shop: Shop, ds: date) -> Parameters:
 
 def impute(s: Session, params: Parameters) -> None:
     """Fit the rewards that DR imputes, on other users: imputed.positions and imputed.items."""
-    for schema in SCHEMAS:
-        s.con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    name_eligible(s, params)
+    s.con.execute("CREATE SCHEMA IF NOT EXISTS imputed")
     for name in ("positions", "items"):
         select = render(sql.read(f"queries/imputed_{name}"), params)
         s.con.execute(f"CREATE OR REPLACE TABLE imputed.{name} AS {select}")
+
+
+def name_eligible(s: Session, params: Parameters) -> None:
+    """Make stated.eligible (ds, item_id): what could be shown on each date."""
+    s.con.execute("CREATE SCHEMA IF NOT EXISTS stated")
+    select = render(sql.read("queries/eligible_by_day"), params)
+    s.con.execute(f"CREATE OR REPLACE TABLE stated.eligible AS {select}")
 
 
 def sums_of(s: Session, policy: Stated, params: Parameters) -> dict[str, UserSums]:

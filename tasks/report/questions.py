@@ -23,6 +23,7 @@ NAMES = (
     "propensities",
     "metrics",
     "policies",
+    "diagnostics",
     "release",
     "sources",
     "shortfalls",

@@ -51,6 +51,21 @@ def _propensities(rows: list[Row]) -> str:
     return pictures.histogram("propensities", "Items by estimated propensity", edges)
 
 
+def _diagnostics(rows: list[Row]) -> str:
+    """Balance before and after weighting, by covariate and kind of weight."""
+    balance = [row for row in rows if row["measure"] == "balance"]
+    if not balance:
+        return ""
+    names = sorted({row["about"] for row in balance})
+    series: dict[str, dict[str, float]] = {"before": {}}
+    for row in balance:
+        series["before"][row["about"]] = abs(row["before"])
+        series.setdefault(f"after, {row['weight']}", {})[row["about"]] = abs(row["found"])
+    heights = {label: [found.get(name) for name in names] for label, found in series.items()}
+    groups = [name.replace("_", " ") for name in names]
+    return pictures.bars("diagnostics", "Standardised mean differences", groups, heights)
+
+
 def _policies(rows: list[Row]) -> str:
     """Of the behaviour that is most common: the naive mean, SNIPS and DR of each policy."""
     naive = [row for row in rows if row["estimator"] == "naive"]
@@ -84,4 +99,5 @@ _DRAWN: dict[str, Callable[[list[Row]], str]] = {
     "propensities": _propensities,
     "metrics": _metrics,
     "policies": _policies,
+    "diagnostics": _diagnostics,
 }

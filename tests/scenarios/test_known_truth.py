@@ -1,14 +1,17 @@
 """Estimates against the sample shop's truth: what policies would really have earned."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tasks.estimate.diagnostics import LOGGED, diagnose
 from tasks.estimate.policies import (
     POPULARITY,
     UNIFORM,
     Stated,
+    estimate,
     estimate_parameters,
     impute,
     sums_of,
@@ -18,6 +21,7 @@ from tasks.lake.session import session
 from tasks.sample import ShopSettings
 from tests.scenarios.truths import World, build
 
+ITEM = "item propensity"
 # The last half of the catalogue, a fifth of it five times as much for each user by its number.
 PERSONAL = Stated(
     name="personal",
@@ -88,3 +92,54 @@ def test_snips_and_dr_find_the_true_value_and_the_naive_mean_does_not(
     assert naive is not None
     print(f", naive {naive:.4f}")
     assert abs(naive - truth["first position"]) > 0.05
+
+
+def told(world: World) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """What the night says of its propensities, by weight, measure and what it is about."""
+    diagnose(world.shop, world.ds)
+    pinned = world.shop.lake.pin("train.propensity_diagnostics")
+    rows = world.shop.lake.rows(pinned, {"ds": world.ds}).to_pylist()
+    return {(row["weight"], row["measure"], row["about"]): row for row in rows}
+
+
+def test_a_propensity_without_the_policys_score_fails_its_balance_though_it_is_calibrated(
+    world: World,
+) -> None:
+    found = told(world)
+    score = found[ITEM, "balance", "policy_score"]
+    assert (score["verdict"], abs(score["value"]) > 0.1) == ("fail", True)
+    assert found[ITEM, "mean weight", "all rows"]["verdict"] == "pass"
+    levels = [
+        row["verdict"] for (weight, measure, _), row in found.items() if measure == "calibration"
+    ]
+    assert len(levels) == 10
+    assert levels.count("fail") == 0
+    assert "whatever their calibration" in score["sentence"]
+
+
+def test_logged_probabilities_balance_everything(world: World) -> None:
+    found = {key: row for key, row in told(world).items() if key[0] == LOGGED}
+    assert len(found) == 6
+    assert {row["verdict"] for row in found.values()} == {"pass"}
+    assert abs(found[LOGGED, "balance", "policy_score"]["before"]) > 0.5
+
+
+def test_where_overlap_collapsed_the_diagnostics_fail_loudly(tmp_path: Path) -> None:
+    settings = ShopSettings(n_days=4, n_users=600, main_policy="collapsed", seed=3)
+    found = told(build(settings, tmp_path))
+    overlap_found = found[LOGGED, "overlap", "all rows"]
+    assert overlap_found["verdict"] == "fail"
+    assert "OVERLAP COLLAPSED" in overlap_found["sentence"]
+
+
+def test_a_policy_without_probabilities_says_nothing_of_others(tmp_path: Path) -> None:
+    """Greedy, and no request under the uniform policy."""
+    settings = ShopSettings(
+        n_days=3, n_users=300, n_items=200, main_policy="greedy", uniform_requests=0.0
+    )
+    world = build(settings, tmp_path)
+    (written,) = estimate(world.shop, world.ds)
+    assert written.rows == 0
+    found = told(world)
+    assert {key[0] for key in found} == {ITEM}
+    assert found[ITEM, "balance", "policy_score"]["verdict"] == "fail"

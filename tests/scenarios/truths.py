@@ -18,10 +18,10 @@ from tasks.sample import ShopSettings, Truth, write_sample
 from tasks.sample.settings import DEVICES
 from tasks.sample.world import sigmoid
 from tasks.shop import Shop, name_positives, open_shop, parameters
-from tasks.transform import build_increments
+from tasks.transform import build_increments, build_snapshot
 
 Floats = npt.NDArray[np.float64]
-DAILY = ("features.popularity_daily", "features.feedback_daily")
+DAILY = ("features.traffic_daily", "features.popularity_daily", "features.feedback_daily")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def build(settings: ShopSettings, root: Path) -> World:
         name_positives(s, shop)
         for name in DAILY:
             build_increments(s, name, params)
+        build_snapshot(s, "features.item_propensities", params)
     truth = Truth.read(root / "truth")
     stock = truth.table("stock").sort("dt", "item_id")
     eligible = stock["eligible"].to_numpy().reshape(settings.n_days, settings.n_items)

@@ -75,6 +75,8 @@ ROWS = {
         SELECT
             'click', 'uniform', 'each item is as likely', 'all positions', 'snips', 0.1, 0.01,
             0.08, 0.12, 900, 300, 400.0, 1.0, 9.0, 'ok', 'the log speaks', {DS}""",
+    "train.propensity_diagnostics": f"""
+        SELECT 'item propensity', 'balance', 'popularity', 0.5, 0.01, 'pass', 'like it', {DS}""",
     "serve.active_users": f"SELECT unnest(['ann', 'bob', 'cid']), 4, {AT}, {DS}",
     "serve.eligible_items": f"SELECT unnest(['A', 'B', 'C']), {DS}, {DS}",
     "serve.seen_items": f"""
@@ -191,6 +193,7 @@ def test_an_empty_table_stops_the_night(night: Path, table: str) -> None:
         "train.holdout",
         "train.metrics",
         "train.policy_values",
+        "train.propensity_diagnostics",
         "serve.seen_items",
     ],
 )
@@ -269,6 +272,8 @@ FAULTS = [
      "WHERE impression_id = 'm0'", "shown impression that stands", "critical", 1),
     ("features.feedback_daily", "DELETE FROM features.feedback_daily "
      "WHERE impression_id = 'm0'", "shown impression that stands", "critical", 1),
+    ("train.propensity_diagnostics", "UPDATE train.propensity_diagnostics SET verdict = 'fail'",
+     "passed", "warning", 1),
     ("train.policy_values", "UPDATE train.policy_values SET upper = 'nan'",
      "finite", "critical", 1),
     ("train.policy_values", "UPDATE train.policy_values SET verdict = 'no overlap'",

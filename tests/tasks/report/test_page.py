@@ -73,6 +73,11 @@ ROWS = {
     "train.metrics": f"""
         SELECT unnest(['bpr', 'popularity']) AS model, 'v1' AS model_version, 'recall' AS metric,
             20 AS k, unnest([0.1234, 0.0567]) AS value, 3 AS n_users, {DS} AS ds""",
+    "train.propensity_diagnostics": f"""
+        SELECT 'item propensity' AS weight, unnest(['balance', 'calibration']) AS measure,
+            unnest(['policy_score', 'tenth 1 of popularity']) AS about,
+            unnest([0.9, NULL]) AS before, unnest([0.7, 1.01]) AS value,
+            unnest(['fail', 'pass']) AS verdict, 'what it means' AS sentence, {DS} AS ds""",
     "train.policy_values": f"""
         SELECT 'click' AS behaviour, unnest(['uniform', 'uniform', 'rare']) AS policy,
             'each item is as likely' AS states, 'all positions' AS slots,
@@ -172,8 +177,8 @@ def test_failed_checks_come_first_the_gravest_before_the_others(page: str) -> No
 
 
 def test_pictures_have_a_text_and_no_two_elements_one_id(page: str) -> None:
-    assert page.count("<svg") == page.count('role="img" aria-label=') == 6
-    assert page.count("<figcaption>") == 6
+    assert page.count("<svg") == page.count('role="img" aria-label=') == 7
+    assert page.count("<figcaption>") == 7
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", page)) <= set(ids)
@@ -221,6 +226,12 @@ def test_same_rows_same_bytes(con: duckdb.DuckDBPyConnection, page: str) -> None
     assert render_night(con, NIGHT) == page
 
 
+def test_it_shows_whether_propensities_can_be_trusted(page: str) -> None:
+    said = text_of(page)
+    assert "item propensity balance policy score 0.900 0.700 fail" in said
+    assert "item propensity calibration tenth 1 of popularity – 1.010 pass" in said
+
+
 def test_it_shows_what_other_policies_would_have_earned(page: str) -> None:
     said = text_of(page)
     assert "click uniform snips 0.1200 0.1000 to 0.1400 ok" in said
@@ -246,6 +257,7 @@ def test_another_night_says_what_it_lacks(con: duckdb.DuckDBPyConnection) -> Non
         "No propensity was estimated",
         "No model was measured",
         "No probability was logged",
+        "No request logged what it did not show",
         "This night made no release",
     ):
         assert words in said
