@@ -19,6 +19,7 @@ from tasks.ingest.landing import Arrival, arrival
 from tasks.lake.connection import connect
 from tasks.lake.literals import Value
 from tasks.lake.session import session
+from tasks.lake.tables import Lake
 from tasks.lake.warehouse import (
     current_pointer,
     is_fresh,
@@ -109,13 +110,16 @@ def _check_configs(shop: Shop) -> None:
 
 def _refuse_losses(shop: Shop) -> None:
     """A table whose folder is gone looks like one that was never written."""
-    lake, lost = shop.lake, []
-    with session(lake, shop.settings.compute) as s:
-        s.read("ops.files")
-        rows = s.rows(
-            "SELECT DISTINCT dataset FROM ops.files WHERE state = 'ingested' AND n_clean > 0"
-        )
-    lost = [f"clean.{row[0]}" for row in rows if not lake.pin(f"clean.{row[0]}").days()]
+    lake = shop.lake
+    empty = [f"clean.{each}" for each in shop.mapping.sources() if not _has_rows(lake, each)]
+    lost = []
+    if empty and lake.pin("ops.files").days():
+        with session(lake, shop.settings.compute) as s:
+            s.read("ops.files")
+            rows = s.rows(
+                "SELECT DISTINCT dataset FROM ops.files WHERE state = 'ingested' AND n_clean > 0"
+            )
+        lost = [f"clean.{row[0]}" for row in rows if f"clean.{row[0]}" in empty]
     if current_pointer(lake).exists() and not lake.pin("serve.publications").days():
         lost.append("serve.publications")
     if lost:
@@ -125,6 +129,10 @@ def _refuse_losses(shop: Shop) -> None:
             unchanged="nothing was written, and what was served stays served",
             fix="restore the folder from a copy; or make a new lake from all landed files: --lake",
         )
+
+
+def _has_rows(lake: Lake, dataset: str) -> bool:
+    return bool(lake.pin(f"clean.{dataset}").days())
 
 
 def _as_decided(night: Night) -> Night:

@@ -281,9 +281,7 @@ def replace_rows_of_files(
 ) -> TableVersion:
     """Put a SELECT's rows in place of what the table held of these files; other files stay."""
     file_ids = literal(sorted({delivery.file_id for delivery in files}))
-    s.read("ops.files", newest=True)
-    before = f"SELECT DISTINCT ds FROM ops.files WHERE list_contains({file_ids}, file_id)"
-    days = sorted({*(delivery.ds for delivery in files), *(row[0] for row in s.rows(before))})
+    days = sorted({day for each in files for day in (each.ds, each.noted_ds or each.ds)})
 
     def merged(pinned: Any) -> Any:
         s.read_pinned(pinned, set(days))

@@ -22,7 +22,10 @@ ContentKey = tuple[str, str, date | None, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Delivery:
-    """One file to account for; `repeats` is the path whose content it repeats."""
+    """One file to account for.
+
+    `repeats` is the path whose content it repeats, `noted_ds` the date that ops.files has for it.
+    """
 
     file: LandedFile
     file_id: str
@@ -30,6 +33,7 @@ class Delivery:
     arrived_at: datetime
     mapping_hash: str
     repeats: str | None = None
+    noted_ds: date | None = None
 
     @property
     def dataset(self) -> str:
@@ -119,7 +123,7 @@ class _Ledger:
         last, same = self.newest.get((delivery.dataset, path)), self.of_path.get((key, path))
         renamed = None if same is not None else self._renamed(key)
         if renamed is not None:
-            return replace(delivery, file_id=renamed.file_id)
+            return replace(delivery, file_id=renamed.file_id, noted_ds=renamed.ds)
         has_returned = (
             same is not None
             and last is not None
@@ -128,7 +132,9 @@ class _Ledger:
         )
         # What returns after another content is a delivery of its own: the last word counts.
         when = [str(delivery.file.modified_at)] if has_returned else []
-        return replace(delivery, file_id=fingerprint([path, *map(str, key[:3]), *when]))
+        file_id = fingerprint([path, *map(str, key[:3]), *when])
+        noted = same if same is not None and same.file_id == file_id else None
+        return replace(delivery, file_id=file_id, noted_ds=noted.ds if noted else None)
 
     def _renamed(self, key: ContentKey) -> _Known | None:
         """What this content was before its mapping was mended, if the file of then is gone."""

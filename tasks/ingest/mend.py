@@ -214,7 +214,14 @@ def _delivery(shop: Shop, row: Row) -> Delivery:
         delivered=date_in(row["path"], row["dataset"], source),
     )
     hash_ = mapping_hash(shop.mapping, row["dataset"])
-    return Delivery(file, row["file_id"], row["content_hash"], row["arrived_at"], hash_)
+    return Delivery(
+        file=file,
+        file_id=row["file_id"],
+        content_hash=row["content_hash"],
+        arrived_at=row["arrived_at"],
+        mapping_hash=hash_,
+        noted_ds=row["ds"],
+    )
 
 
 def _chosen(s: Session, shop: Shop, name: str) -> list[Row]:
