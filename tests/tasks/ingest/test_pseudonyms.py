@@ -10,7 +10,15 @@ from tasks.errors import SettingsError
 from tasks.ingest.pseudonyms import KEY_VARIABLE, pseudonym
 from tasks.settings import Privacy
 from tasks.shop import Shop
-from tests.tasks.ingest.conftest import NewShop, TinyShop, event, jsonl_events, lines
+from tests.tasks.ingest.conftest import (
+    NOON,
+    NewShop,
+    TinyShop,
+    csv_events,
+    event,
+    jsonl_events,
+    lines,
+)
 
 KEY = "a long and random text"
 
@@ -142,3 +150,14 @@ def test_no_later_select_and_no_report_names_personal_data() -> None:
         if not line.startswith("--") and word in line.replace(",", " ").replace(".", " ").split()
     }
     assert found == set()
+
+
+def test_no_id_is_kept_as_the_name_of_a_column(private: PrivateShop) -> None:
+    """A CSV file without its header line has ids for column names."""
+    private.sources = {"events": csv_events()}
+    private.land("events/a.csv", f"SECRETanna,tea,{NOON}\nbob,tea,{NOON}\n")
+    private.land("events/b.csv", f"SECRETanna,SECRETanna,{NOON}\n")
+    private.land("events/c.csv", f"u,i,t\nbob,tea,{NOON}\n")
+    private.ingest()
+    for name in ("ops.columns", "ops.files", "ops.quarantine"):
+        assert "SECRET" not in str(private.query(f"SELECT * FROM {name}")), name
