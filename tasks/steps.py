@@ -20,6 +20,7 @@ from tasks import checks
 from tasks import night as nights
 from tasks.errors import ConflictError, StorageError, TrainingError, as_ours
 from tasks.estimate import diagnostics, policies
+from tasks.estimate.log import opened_log
 from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
@@ -169,8 +170,8 @@ def build_features(night: Night) -> Worked:
 @stage()
 def estimate(night: Night) -> Worked:
     """Whether propensities can be trusted, and what stated policies would have earned."""
-    shop, ds = night.shop, night.day
-    return night, [*diagnostics.diagnose(shop, ds), *policies.estimate(shop, ds)]
+    with opened_log(night.shop, night.day) as log:
+        return night, [diagnostics.diagnose(log), policies.estimate(log)]
 
 
 @stage(tags=["train"])

@@ -113,6 +113,15 @@ _ESTIMATOR = Column("estimator", "VARCHAR", "exposure_share or popularity_power_
 _P_EXPOSED = Column("p_exposed", "DOUBLE", "estimated propensity of exposure, above 0 to 1", True)
 _CLIPPED = Column("is_clipped", "BOOLEAN", "the estimate was raised to the clip", True)
 
+_SHOWN = (
+    Column("impression_id", "VARCHAR", "clean.impressions.impression_id", True),
+    Column("request_id", "VARCHAR", "the request that it answered", True),
+    _USER,
+    _ITEM,
+    Column("position", "INTEGER", "1 is the first"),
+    Column("policy", "VARCHAR", "the ranking policy that filled the slot"),
+)
+
 IMPRESSION_PROPENSITIES = Table(
     name="features.impression_propensities",
     kind="increment",
@@ -123,12 +132,7 @@ IMPRESSION_PROPENSITIES = Table(
     lookback=_WINDOW,
     owner="machine learning",
     columns=(
-        Column("impression_id", "VARCHAR", "clean.impressions.impression_id", True),
-        Column("request_id", "VARCHAR", "the request that it answered", True),
-        _USER,
-        _ITEM,
-        Column("position", "INTEGER", "1 is the first"),
-        Column("policy", "VARCHAR", "the ranking policy that filled the slot"),
+        *_SHOWN,
         Column("p_logged", "DOUBLE", "the policy's own logged probability, where it has one"),
         _P_EXPOSED,
         _CLIPPED,
@@ -146,12 +150,7 @@ FEEDBACK_DAILY = Table(
     reads=("clean.impressions", "clean.events"),
     owner="machine learning",
     columns=(
-        Column("impression_id", "VARCHAR", "clean.impressions.impression_id", True),
-        Column("request_id", "VARCHAR", "the request that it answered", True),
-        _USER,
-        _ITEM,
-        Column("position", "INTEGER", "1 is the first"),
-        Column("policy", "VARCHAR", "the ranking policy that filled the slot"),
+        *_SHOWN,
         Column("policy_score", "DOUBLE", "the policy's score of the item for the user"),
         Column("p_logged", "DOUBLE", "the policy's own logged probability, where it has one"),
         Column(

@@ -1,34 +1,8 @@
 -- grain: one fold of users and item
--- reads: features.feedback_daily, clean.items, imputed.positions
+-- reads: imputed.sums, imputed.positions, clean.items
 -- note: what the item earned of all other users against the mean of its positions, weighted by
 --       1 / p_logged and shrunk towards 1 by $shrinkage mean slots; 1 for an item never shown
-WITH slots AS (
-    SELECT
-        item_id,
-        position,
-        hash(user_id) % $n_folds AS fold,
-        1 / p_logged AS w,
-        list_contains(behaviours, $behaviour)::INTEGER AS y
-    FROM features.feedback_daily
-    WHERE
-        ds BETWEEN $since AND $ds
-        AND p_logged IS NOT NULL
-        AND position IS NOT NULL
-),
-
-sums AS (
-    SELECT
-        fold,
-        item_id,
-        position,
-        count(*) AS n,
-        sum(w::DECIMAL(38, 12))::DOUBLE AS w,
-        sum((w * y)::DECIMAL(38, 12))::DOUBLE AS wy
-    FROM slots
-    GROUP BY fold, item_id, position
-),
-
-others AS (
+WITH others AS (
     SELECT
         positions.fold,
         sums.item_id,
@@ -36,7 +10,7 @@ others AS (
         sum(sums.wy::DECIMAL(38, 12))::DOUBLE AS earned,
         sum((sums.w * positions.rate)::DECIMAL(38, 12))::DOUBLE AS expected
     FROM imputed.positions AS positions
-    INNER JOIN sums
+    INNER JOIN imputed.sums AS sums
         ON positions.fold <> sums.fold AND positions.position = sums.position
     GROUP BY positions.fold, sums.item_id
 ),

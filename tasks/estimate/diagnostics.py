@@ -18,18 +18,13 @@ distribution of baseline covariates", Statistics in Medicine 2009 (0.1).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from math import sqrt
 from typing import Any, Literal
 
-import pyarrow as pa
-
 import sql
-from tasks.estimate.policies import estimate_parameters, name_eligible
+from tasks.estimate.log import Log
 from tasks.lake.literals import render
-from tasks.lake.session import Session, session
 from tasks.records import TableVersion
-from tasks.shop import Shop
 
 Level = Literal["pass", "warn", "fail"]
 Sums = dict[str, Any]
@@ -40,7 +35,6 @@ COVARIATES = {
     "activity": "user activity",
 }
 LOGGED = "logged probability"
-_READS = ("clean.impressions", "features.popularity_daily", "features.feedback_daily")
 
 
 @dataclass(frozen=True)
@@ -50,36 +44,28 @@ class Diagnostic:
     measure: str
     about: str
     before: float | None  # without weights
-    value: float | None
+    value: float
     verdict: Level
     sentence: str
 
 
-def diagnose(shop: Shop, ds: date) -> list[TableVersion]:
+def diagnose(log: Log) -> TableVersion:
     """Write the diagnostics of a night; no row where no request logged what it did not show."""
-    with session(shop.lake, shop.settings.compute) as s:
-        rows = [
-            {"ds": ds, "weight": weight, **vars(each)}
-            for weight, tenths in _sums(s, shop, ds).items()
-            for each in diagnostics(weight, tenths)
-        ]
-    table = pa.Table.from_pylist(rows, schema=shop.lake.schema("train.propensity_diagnostics"))
-    return [shop.lake.rewrite("train.propensity_diagnostics", {"ds": ds}, lambda _: table)]
+    rows = [
+        {"ds": log.ds, "weight": weight, **vars(each)}
+        for weight, tenths in _sums(log).items()
+        for each in diagnostics(weight, tenths)
+    ]
+    return log.lake.put("train.propensity_diagnostics", {"ds": log.ds}, rows)
 
 
-def _sums(s: Session, shop: Shop, ds: date) -> dict[str, list[Sums]]:
+def _sums(log: Log) -> dict[str, list[Sums]]:
     """The sums of each kind of weight, by tenth of popularity."""
-    params = estimate_parameters(shop, ds)
-    since = params["since"]
-    assert isinstance(since, date)
-    for name in _READS:
-        s.read(name, since=since, upto=ds)
-    s.read("clean.items", upto=ds)
-    s.read("features.item_propensities", since=ds, upto=ds)
-    name_eligible(s, params)
-    found = s.con.sql(render(sql.read("queries/exposure_sums"), params)).to_arrow_table()
+    log.s.read("clean.impressions", since=log.since, upto=log.ds)
+    log.s.read("features.item_propensities", since=log.ds, upto=log.ds)
+    found = log.s.con.sql(render(sql.read("queries/exposure_sums"), log.params))
     by_weight: dict[str, list[Sums]] = {}
-    for row in found.to_pylist():
+    for row in found.to_arrow_table().to_pylist():
         by_weight.setdefault(row["weight"], []).append(row)
     return by_weight
 

@@ -8,17 +8,14 @@ behaviour followed from the request on the item. Slots without a logged probabil
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
-import pyarrow as pa
-
 import sql
+from tasks.estimate.log import Log
 from tasks.estimate.values import UserSums, overlap, policy_values
 from tasks.lake.literals import render
-from tasks.lake.session import Session, session
+from tasks.lake.session import Session
 from tasks.records import TableVersion
-from tasks.shop import Parameters, Shop, parameters
 
 SLOTS = {"first position": "position = 1", "all positions": "true"}
 
@@ -50,69 +47,39 @@ GROUP BY item_id""",
 POLICIES = (UNIFORM, POPULARITY)
 
 
-def estimate(shop: Shop, ds: date) -> list[TableVersion]:
+def estimate(log: Log) -> TableVersion:
     """Write the values of the stated policies; no row where no probability was logged."""
-    with session(shop.lake, shop.settings.compute) as s:
-        for name in ("features.feedback_daily", "features.popularity_daily", "clean.items"):
-            s.read(name, since=_first(shop, ds, name), upto=ds)
-        rows = list(_rows(s, shop, ds))
-    table = pa.Table.from_pylist(rows, schema=shop.lake.schema("train.policy_values"))
-    return [shop.lake.rewrite("train.policy_values", {"ds": ds}, lambda _: table)]
+    return log.lake.put("train.policy_values", {"ds": log.ds}, list(_rows(log)))
 
 
-def _first(shop: Shop, ds: date, name: str) -> date | None:
-    since = parameters(shop, ds)["since"]
-    assert isinstance(since, date)
-    return None if name == "clean.items" else since
-
-
-def _rows(s: Session, shop: Shop, ds: date) -> Iterator[dict[str, Any]]:
+def _rows(log: Log) -> Iterator[dict[str, Any]]:
     n_logged = "SELECT count(*) FROM features.feedback_daily WHERE p_logged IS NOT NULL"
-    if not s.value(n_logged):
+    if not log.s.value(n_logged):
         return
-    params = estimate_parameters(shop, ds)
-    for behaviour in sorted(shop.mapping.behaviours.positives):
-        impute(s, params | {"behaviour": behaviour})
+    for behaviour in sorted(log.shop.mapping.behaviours.positives):
+        impute(log, behaviour)
         for policy in POLICIES:
-            for slots, sums in sums_of(s, policy, params | {"behaviour": behaviour}).items():
-                facts = {"ds": ds, "behaviour": behaviour, "policy": policy.name}
+            for slots, sums in sums_of(log, policy, behaviour).items():
+                facts = {"ds": log.ds, "behaviour": behaviour, "policy": policy.name}
                 yield from _told(facts | {"slots": slots, "states": policy.states}, sums)
 
 
-def estimate_parameters(shop: Shop, ds: date) -> Parameters:
-    """What the SQL of the estimates asks for."""
-    settings = shop.settings.estimate
-    return parameters(shop, ds) | {
-        "n_folds": settings.n_folds,
-        "most_weight": settings.most_weight,
-        "shrinkage": settings.shrinkage,
-    }
-
-
-def impute(s: Session, params: Parameters) -> None:
+def impute(log: Log, behaviour: str) -> None:
     """Fit the rewards that DR imputes, on other users: imputed.positions and imputed.items."""
-    name_eligible(s, params)
-    s.con.execute("CREATE SCHEMA IF NOT EXISTS imputed")
-    for name in ("positions", "items"):
-        select = render(sql.read(f"queries/imputed_{name}"), params)
-        s.con.execute(f"CREATE OR REPLACE TABLE imputed.{name} AS {select}")
+    for name in ("sums", "positions", "items"):
+        select = render(sql.read(f"queries/imputed_{name}"), log.params | {"behaviour": behaviour})
+        log.s.con.execute(f"CREATE OR REPLACE TABLE imputed.{name} AS {select}")
 
 
-def name_eligible(s: Session, params: Parameters) -> None:
-    """Make stated.eligible (ds, item_id): what could be shown on each date."""
-    s.con.execute("CREATE SCHEMA IF NOT EXISTS stated")
-    select = render(sql.read("queries/eligible_by_day"), params)
-    s.con.execute(f"CREATE OR REPLACE TABLE stated.eligible AS {select}")
-
-
-def sums_of(s: Session, policy: Stated, params: Parameters) -> dict[str, UserSums]:
+def sums_of(log: Log, policy: Stated, behaviour: str) -> dict[str, UserSums]:
     """The sums of a policy over each user's slots, by which slots: see SLOTS."""
+    s = log.s
     for name, select in (
         ("item_weights", policy.item_weights),
         ("user_weights", policy.user_weights),
     ):
         s.con.execute(f"CREATE OR REPLACE TABLE stated.{name} AS {select}")
-    select = render(sql.read("queries/policy_sums"), params)
+    select = render(sql.read("queries/policy_sums"), log.params | {"behaviour": behaviour})
     s.con.execute(f"CREATE OR REPLACE TEMP TABLE policy_sums AS {select}")
     return {slots: _sums(s, where) for slots, where in SLOTS.items()}
 

@@ -110,11 +110,23 @@ def policy_values(sums: UserSums) -> list[PolicyValue]:
     """Every estimate of the value per slot; of a log without overlap only the naive mean."""
     is_supported = overlap(sums).verdict != "no overlap"
     return [
-        _estimate(name, top, bottom)
-        if is_supported or name == "naive"
-        else PolicyValue(name, None, None, None, None)
+        _told(name, _linearised(top, bottom) if is_supported or name == "naive" else None)
         for name, top, bottom in _ratios(sums)
     ]
+
+
+def difference(name: Estimator, one: UserSums, other: UserSums) -> PolicyValue:
+    """value(one) - value(other) of two policies on the same slots of the same users, in order.
+
+    Paired: what both policies share does not widen the interval.
+    """
+    found, base = (
+        _linearised(top, bottom)
+        for each in (one, other)
+        for ratio, top, bottom in _ratios(each)
+        if ratio == name
+    )
+    return _told(name, None if found is None or base is None else found - base)
 
 
 def _ratios(sums: UserSums) -> Iterator[tuple[Estimator, Floats, Floats]]:
@@ -126,45 +138,37 @@ def _ratios(sums: UserSums) -> Iterator[tuple[Estimator, Floats, Floats]]:
     yield "dr", sums.dr, sums.n
 
 
-def _estimate(name: Estimator, top: Floats, bottom: Floats) -> PolicyValue:
-    """sum(top) / sum(bottom), with the linearised variance of a ratio over independent users."""
-    n_users = int(np.count_nonzero(bottom))
-    total = float(bottom.sum())
-    if not n_users or total <= 0:
-        return PolicyValue(name, None, None, None, None)
-    value = float(top.sum()) / total
-    if n_users < 2:
-        return PolicyValue(name, value, None, None, None)  # one user has no spread
-    influence = (top - value * bottom) / total
-    se = float(np.sqrt(np.square(influence).sum() * n_users / (n_users - 1)))
-    return PolicyValue(name, value, se, value - Z * se, value + Z * se)
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """A value and its influence function, [n_users]."""
+
+    value: float
+    influence: Floats
+    n_users: int  # that have a slot
+
+    def __sub__(self, other: "_Linear") -> "_Linear":
+        return _Linear(
+            self.value - other.value,
+            self.influence - other.influence,
+            max(self.n_users, other.n_users),
+        )
 
 
-def difference(name: Estimator, one: UserSums, other: UserSums) -> PolicyValue:
-    """value(one) - value(other) of two policies on the same slots of the same users, in order.
-
-    Paired: what both policies share does not widen the interval.
-    """
-    ratios = [
-        next((top, bottom) for found, top, bottom in _ratios(each) if found == name)
-        for each in (one, other)
-    ]
-    parts = [part for top, bottom in ratios if (part := _influence(top, bottom)) is not None]
-    if len(parts) < 2:
-        return PolicyValue(name, None, None, None, None)
-    (value, influence), (base, other_influence) = parts
-    n_users = int(np.count_nonzero(one.n))
-    change = value - base
-    if n_users < 2:
-        return PolicyValue(name, change, None, None, None)
-    squares = np.square(influence - other_influence).sum()
-    se = float(np.sqrt(squares * n_users / (n_users - 1)))
-    return PolicyValue(name, change, se, change - Z * se, change + Z * se)
-
-
-def _influence(top: Floats, bottom: Floats) -> tuple[float, Floats] | None:
+def _linearised(top: Floats, bottom: Floats) -> _Linear | None:
+    """sum(top) / sum(bottom); None where nothing is in the bottom."""
     total = float(bottom.sum())
     if total <= 0:
         return None
     value = float(top.sum()) / total
-    return value, (top - value * bottom) / total
+    return _Linear(value, (top - value * bottom) / total, int(np.count_nonzero(bottom)))
+
+
+def _told(name: Estimator, found: _Linear | None) -> PolicyValue:
+    """The value with the interval of independent users."""
+    if found is None:
+        return PolicyValue(name, None, None, None, None)
+    value, n_users = found.value, found.n_users
+    if n_users < 2:
+        return PolicyValue(name, value, None, None, None)  # one user has no spread
+    se = float(np.sqrt(np.square(found.influence).sum() * n_users / (n_users - 1)))
+    return PolicyValue(name, value, se, value - Z * se, value + Z * se)

@@ -182,6 +182,11 @@ class Lake:
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
         raise AssertionError("unreachable")
 
+    def put(self, name: str, partition: Partition, rows: list[dict[str, Any]]) -> TableVersion:
+        """Replace one partition with a few rows."""
+        table = pa.Table.from_pylist(rows, schema=arrow_schema(name))
+        return self.rewrite(name, partition, lambda _: table)
+
     def append(self, name: str, partition: Partition, rows: list[dict[str, Any]]) -> TableVersion:
         """Add a few rows to one partition of a log; the partition stays one file."""
 

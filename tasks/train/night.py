@@ -170,8 +170,7 @@ def _write_metrics(
         for each in metrics
         if each.value is not None
     ]
-    table = pa.Table.from_pylist(rows, schema=shop.lake.schema("train.metrics"))
-    return shop.lake.rewrite("train.metrics", {"ds": ds, "model": model.name}, lambda _: table)
+    return shop.lake.put("train.metrics", {"ds": ds, "model": model.name}, rows)
 
 
 def score(shop: Shop, ds: date, model: TrainedModel, moved: Moved) -> TableVersion:

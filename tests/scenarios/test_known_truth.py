@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from tasks.estimate.diagnostics import LOGGED, diagnose
-from tasks.estimate.policies import (
-    POPULARITY,
-    UNIFORM,
-    Stated,
-    estimate,
-    estimate_parameters,
-    impute,
-    sums_of,
-)
+from tasks.estimate.log import opened_log
+from tasks.estimate.policies import POPULARITY, UNIFORM, Stated, estimate, impute, sums_of
 from tasks.estimate.values import PolicyValue, overlap, policy_values
 from tasks.lake.session import session
 from tasks.sample import ShopSettings
@@ -43,12 +36,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def estimates(world: World, policy: Stated) -> dict[str, dict[str, PolicyValue]]:
     """By which slots and estimator, for clicks."""
-    with session(world.shop.lake, world.shop.settings.compute) as s:
-        for name in ("features.feedback_daily", "features.popularity_daily", "clean.items"):
-            s.read(name)
-        params = estimate_parameters(world.shop, world.ds) | {"behaviour": "click"}
-        impute(s, params)
-        found = sums_of(s, policy, params)
+    with opened_log(world.shop, world.ds) as log:
+        impute(log, "click")
+        found = sums_of(log, policy, "click")
     assert {overlap(sums).verdict for sums in found.values()} == {"ok"}
     return {
         slots: {value.estimator: value for value in policy_values(sums)}
@@ -96,7 +86,8 @@ def test_snips_and_dr_find_the_true_value_and_the_naive_mean_does_not(
 
 def told(world: World) -> dict[tuple[str, str, str], dict[str, Any]]:
     """What the night says of its propensities, by weight, measure and what it is about."""
-    diagnose(world.shop, world.ds)
+    with opened_log(world.shop, world.ds) as log:
+        diagnose(log)
     pinned = world.shop.lake.pin("train.propensity_diagnostics")
     rows = world.shop.lake.rows(pinned, {"ds": world.ds}).to_pylist()
     return {(row["weight"], row["measure"], row["about"]): row for row in rows}
@@ -138,8 +129,8 @@ def test_a_policy_without_probabilities_says_nothing_of_others(tmp_path: Path) -
         n_days=3, n_users=300, n_items=200, main_policy="greedy", uniform_requests=0.0
     )
     world = build(settings, tmp_path)
-    (written,) = estimate(world.shop, world.ds)
-    assert written.rows == 0
+    with opened_log(world.shop, world.ds) as log:
+        assert estimate(log).rows == 0
     found = told(world)
     assert {key[0] for key in found} == {ITEM}
     assert found[ITEM, "balance", "policy_score"]["verdict"] == "fail"
