@@ -1,4 +1,4 @@
-"""The same by hand: `nightrank sample | run | query | status | report | quarantine | withdraw`.
+"""The same by hand: `nightrank COMMAND`; `nightrank --help` lists the commands.
 
 Exit codes: 0 done or nothing to do, 1 failed, 2 usage, 3 held.
 """
@@ -100,6 +100,12 @@ def parser() -> argparse.ArgumentParser:
     quarantine.add_argument("--format", choices=("table", "csv", "json"), default="table")
     _add_shop(quarantine)
     quarantine.set_defaults(command=_quarantine)
+
+    publish = commands.add_parser("publish", help="serve a release that the gate held")
+    publish.add_argument("--force", metavar="REASON", required=True, help="why; it is recorded")
+    publish.add_argument("--ds", help="data date, YYYY-MM-DD; default: the newest night held")
+    _add_shop(publish)
+    publish.set_defaults(command=_publish)
 
     withdraw = commands.add_parser("withdraw", help="take a wrong delivery back")
     withdraw.add_argument("file", help="path below the landing folder, or ops.files.file_id")
@@ -224,6 +230,21 @@ def _quarantine(arguments: argparse.Namespace, terminal: Terminal) -> int:
     refresh(shop)
     with ask(shop.lake.root, sql.read("queries/quarantine_reasons")) as answer:
         terminal.answer(answer, arguments.format)
+    return 0
+
+
+def _publish(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.night import refresh, write_page
+    from tasks.serve.decisions import force
+    from tasks.shop import open_shop
+
+    shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
+    ds = None if arguments.ds is None else parse_day(arguments.ds)
+    forced = force(shop, arguments.force, ds)
+    refresh(shop)
+    page = write_page(shop, forced.ds)
+    terminal.say(f"{forced.ds}: published by force, by {forced.who}. {forced.reason}")
+    terminal.say(f"report: {page}")
     return 0
 
 

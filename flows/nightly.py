@@ -51,7 +51,8 @@ def through(night: Night) -> Night:
     for model in night.shop.settings.train.models:
         night = steps.train_or_skip(night, model)
     for trained in night.trained:
-        night = steps.score(night, trained.name)
+        night = steps.score(night, trained.model)
     night = steps.make_release(night)
+    night = steps.compare(night)
     night = steps.check(night, "serve")
     return steps.publish(night)

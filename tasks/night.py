@@ -29,10 +29,11 @@ from tasks.lake.warehouse import (
     warehouse_path,
 )
 from tasks.report.page import write_night
+from tasks.serve.decisions import Decision, decided, was_replaced
 from tasks.serve.publications import reconcile
-from tasks.serve.release import Decision, decided, release_id, was_replaced
+from tasks.serve.release import release_id
 from tasks.shop import Shop, parameters
-from tasks.train.night import TrainedModel
+from tasks.train.registry import SavedModel
 
 Ending = Literal["published", "kept", "held", "failed"]
 _ENDINGS: dict[str, Ending] = {"hold": "held", "backfill": "kept"}
@@ -48,7 +49,7 @@ class Night:
     arrival: Arrival
     ds: date | None = None
     release: str | None = None
-    trained: tuple[TrainedModel, ...] = ()
+    trained: tuple[SavedModel, ...] = ()
     untrained: tuple[tuple[str, str], ...] = ()  # model, reason
     model: str | None = None  # whose lists the release holds
     decision: Decision | None = None

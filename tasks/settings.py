@@ -134,6 +134,28 @@ class Publish(Frozen):
     ] = 0.3
 
 
+class Gate(Frozen):
+    """When a release is held because its lists are worse than those that are served."""
+
+    estimator: Literal["ips", "clipped_ips", "snips", "dr", "time_split"] = "dr"
+    margin: Annotated[
+        float, Field(gt=0, lt=1, description="a loss of this share of the value is not accepted")
+    ] = 0.1
+    confidence: Annotated[float, Field(gt=0.5, lt=1, description="of one-sided bounds")] = 0.95
+    power: Annotated[
+        float, Field(gt=0, lt=1, description="with which an equal release must pass, to be judged")
+    ] = 0.8
+    max_segment_loss: Annotated[
+        float, Field(gt=0, le=1, description="of value in one segment of users, surely lost")
+    ] = 0.15
+    max_coverage_loss: Annotated[
+        float, Field(gt=0, le=1, description="share of the listed items that may go missing")
+    ] = 0.5
+    max_top_item_rise: Annotated[
+        float, Field(gt=0, le=1, description="of the share of users who have the top item")
+    ] = 0.5
+
+
 class Checks(Frozen):
     """Numbers that checks use."""
 
@@ -156,6 +178,7 @@ class Settings(Frozen):
     estimate: Estimate = Estimate()
     train: Train = Train()
     publish: Publish = Publish()
+    gate: Gate = Gate()
     checks: Checks = Checks()
 
     @model_validator(mode="after")

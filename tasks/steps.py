@@ -19,7 +19,7 @@ from expectations.catalogue import catalogue
 from tasks import checks
 from tasks import night as nights
 from tasks.errors import ConflictError, StorageError, TrainingError, as_ours
-from tasks.estimate import diagnostics, policies
+from tasks.estimate import comparison, diagnostics, policies
 from tasks.estimate.log import opened_log
 from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
@@ -28,8 +28,10 @@ from tasks.measure import Cost, measured
 from tasks.night import Night, Outcome
 from tasks.progress import watcher
 from tasks.records import TableVersion
+from tasks.serve import decisions
 from tasks.serve import release as releases
 from tasks.shop import Shop, name_positives, parameters, with_cut
+from tasks.train import lists
 from tasks.train import night as training
 from tasks.transform import build_increments, build_snapshot
 
@@ -177,7 +179,10 @@ def estimate(night: Night) -> Worked:
 @stage(tags=["train"])
 def train(night: Night, model: str) -> Worked:
     """Train one model, measure it on the time split, fit it again on all days, and keep it."""
-    trained, written = training.train_model(night.shop, night.day, model, watcher().moved)
+    assert night.release is not None
+    trained, written = training.train_model(
+        night.shop, night.day, night.release, model, watcher().moved
+    )
     return replace(night, trained=(*night.trained, trained)), written
 
 
@@ -192,8 +197,8 @@ def train_or_skip(night: Night, model: str) -> Night:
 @stage()
 def score(night: Night, model: str) -> Worked:
     """The exact top-K of one model for every active user, over eligible and unseen items."""
-    trained = next(each for each in night.trained if each.name == model)
-    return night, [training.score(night.shop, night.day, trained, watcher().moved)]
+    trained = next(each for each in night.trained if each.model == model)
+    return night, [lists.score(night.shop, night.day, trained, watcher().moved)]
 
 
 @stage()
@@ -206,14 +211,24 @@ def make_release(night: Night) -> Worked:
 
 
 @stage()
-def publish(night: Night) -> Worked:
-    """Decide whether the release is served, note it, and serve it."""
+def compare(night: Night) -> Worked:
+    """What each model's lists would earn against those that are served, on days neither knew."""
     assert night.release is not None
     assert night.model is not None
-    decision = releases.publish(
+    shop, ds, models = night.shop, night.day, [each.model for each in night.trained]
+    champion = decisions.champion(shop, ds)
+    return night, [comparison.compare(shop, ds, night.release, models, night.model, champion)]
+
+
+@stage()
+def publish(night: Night) -> Worked:
+    """Judge the release, note why, and serve it if it is to be served."""
+    assert night.release is not None
+    assert night.model is not None
+    decision, written = decisions.publish(
         night.shop, night.day, night.release, night.model, night.run_id, untrained=night.untrained
     )
-    return replace(night, decision=decision), []
+    return replace(night, decision=decision), written
 
 
 def close(night: Night) -> Outcome:

@@ -97,6 +97,9 @@ def test_every_made_table_has_its_select() -> None:
         "train.policy_values",
         "train.propensity_diagnostics",
         "serve.candidates",
+        "serve.trials",
+        "serve.comparisons",
+        "serve.verdicts",
         "serve.publications",
         "serve.current",
     }

@@ -66,6 +66,28 @@ CANDIDATES = Table(
     ),
 )
 
+TRIALS = Table(
+    name="serve.trials",
+    kind="log",
+    grain="one rank of what one model of the days up to the cut would have listed for one user",
+    partition_by=("ds", "release_id", "model"),
+    key=("release_id", "model", "user_id", "rank"),
+    sort_by=("user_id", "rank"),
+    reads=("train.examples", "serve.eligible_items", "features.behaviours_daily"),
+    lookback="history",
+    owner="machine learning",
+    columns=(
+        _USER,
+        Column("rank", "INTEGER", "1 is the best", True),
+        _ITEM,
+        Column("score", "DOUBLE", "the model's score; only its order means anything", True),
+        Column("cut", "DATE", "the last date that the model knows; its user came after it", True),
+        _DS,
+        _RELEASE,
+        Column("model", "VARCHAR", "name in the registry", True),
+    ),
+)
+
 _RECOMMENDATION = (
     _RELEASE,
     _DS,
@@ -117,6 +139,62 @@ SHORTFALLS = Table(
     ),
 )
 
+COMPARISONS = Table(
+    name="serve.comparisons",
+    kind="log",
+    grain="one model of a release against what was served, by one estimate and segment of users",
+    partition_by=("ds", "release_id"),
+    key=("release_id", "model", "estimator", "segment_kind", "segment"),
+    sort_by=("model", "estimator", "segment_kind", "segment"),
+    reads=("serve.trials", "features.feedback_daily", "train.holdout", "clean.users"),
+    lookback="history",
+    owner="machine learning",
+    columns=(
+        Column("model", "VARCHAR", "the challenger", True),
+        Column("is_candidate", "BOOLEAN", "the release holds this model's lists", True),
+        Column("champion_release", "VARCHAR", "the release that was served", True),
+        Column("champion_model", "VARCHAR", "whose lists it held", True),
+        Column(
+            "estimator", "VARCHAR", "ips, clipped_ips, snips, dr; or time_split: NDCG at K", True
+        ),
+        Column("reward", "VARCHAR", "the behaviour that counts; 'ndcg' of the time split", True),
+        Column("segment_kind", "VARCHAR", "all, age band, country or activity", True),
+        Column("segment", "VARCHAR", "which of them", True),
+        Column("value", "DOUBLE", "of the challenger: mean reward per slot, or mean NDCG"),
+        Column("champion_value", "DOUBLE", "of the champion"),
+        Column("change", "DOUBLE", "value / champion_value - 1; null: nothing can be said"),
+        Column("se", "DOUBLE", "standard error of the change, clustered by user, paired"),
+        Column("lower", "DOUBLE", "lower end of its 95 % interval"),
+        Column("upper", "DOUBLE", "upper end of its 95 % interval"),
+        Column("n_slots", "BIGINT", "slots after the cut, or users with something to find", True),
+        Column("n_users", "BIGINT", "users whom both lists serve", True),
+        Column("ess", "DOUBLE", "effective sample size of the challenger's weights", True),
+        Column("verdict", "VARCHAR", "ok, weak overlap or no overlap", True),
+        Column("cut", "DATE", "the last date that the lists know", True),
+        _RELEASE,
+        _DS,
+    ),
+)
+
+VERDICTS = Table(
+    name="serve.verdicts",
+    kind="log",
+    grain="one rule of the gate about one release",
+    partition_by=("ds", "release_id"),
+    key=("release_id", "rule"),
+    sort_by=("rule",),
+    reads=("serve.comparisons", "serve.recommendations", "serve.publications"),
+    columns=(
+        Column("rule", "VARCHAR", "value, time split, users, rows, coverage, ...", True),
+        Column("observed", "DOUBLE", "what was found; null: nothing to judge"),
+        Column("bound", "DOUBLE", "where the rule holds the night; null: no bound"),
+        Column("verdict", "VARCHAR", "pass, hold or not judged", True),
+        Column("sentence", "VARCHAR", "one sentence why", True),
+        _RELEASE,
+        _DS,
+    ),
+)
+
 PUBLICATIONS = Table(
     name="serve.publications",
     kind="log",
@@ -153,8 +231,11 @@ TABLES = (
     ELIGIBLE_ITEMS,
     SEEN_ITEMS,
     CANDIDATES,
+    TRIALS,
     RECOMMENDATIONS,
     SHORTFALLS,
+    COMPARISONS,
+    VERDICTS,
     PUBLICATIONS,
     CURRENT,
 )

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Estimator = Literal["naive", "ips", "clipped_ips", "snips", "dr"]
+Estimator = Literal["naive", "ips", "clipped_ips", "snips", "dr", "time_split"]
 Verdict = Literal["ok", "weak overlap", "no overlap"]
 
 Z = 1.959964  # of a two-sided interval of 95 %
@@ -53,6 +53,13 @@ class UserSums:
     dr: Floats  # sum of d + w (y - q)
     w_max: float  # the largest weight
 
+    def only(self, users: npt.NDArray[np.bool_]) -> "UserSums":
+        """The sums of some users; the largest weight stays that of all."""
+        return UserSums(
+            **{name: value[users] for name, value in vars(self).items() if name != "w_max"},
+            w_max=self.w_max,
+        )
+
 
 @dataclass(frozen=True)
 class PolicyValue:
@@ -63,6 +70,11 @@ class PolicyValue:
     se: float | None
     lower: float | None
     upper: float | None
+
+    @classmethod
+    def nothing(cls, estimator: Estimator) -> "PolicyValue":
+        """What can be said where the log says nothing."""
+        return cls(estimator, None, None, None, None)
 
 
 @dataclass(frozen=True)
@@ -120,13 +132,29 @@ def difference(name: Estimator, one: UserSums, other: UserSums) -> PolicyValue:
 
     Paired: what both policies share does not widen the interval.
     """
-    found, base = (
-        _linearised(top, bottom)
-        for each in (one, other)
-        for ratio, top, bottom in _ratios(each)
-        if ratio == name
-    )
+    found, base = _of(name, one), _of(name, other)
     return _told(name, None if found is None or base is None else found - base)
+
+
+def change(name: Estimator, one: UserSums, other: UserSums) -> PolicyValue:
+    """value(one) / value(other) - 1, paired in the same way; the interval is the delta method's."""
+    return _told(name, _relative(_of(name, one), _of(name, other)))
+
+
+def change_of_means(one: Floats, other: Floats) -> PolicyValue:
+    """mean(one) / mean(other) - 1 of the same users' figures on the time split, [n_users]."""
+    users = np.ones_like(one)
+    return _told("time_split", _relative(_linearised(one, users), _linearised(other, users)))
+
+
+def _relative(found: "_Linear | None", base: "_Linear | None") -> "_Linear | None":
+    if found is None or base is None or base.value <= 0:
+        return None
+    return found.over(base)
+
+
+def _of(name: Estimator, sums: UserSums) -> "_Linear | None":
+    return next(_linearised(top, bottom) for ratio, top, bottom in _ratios(sums) if ratio == name)
 
 
 def _ratios(sums: UserSums) -> Iterator[tuple[Estimator, Floats, Floats]]:
@@ -153,6 +181,12 @@ class _Linear:
             max(self.n_users, other.n_users),
         )
 
+    def over(self, base: "_Linear") -> "_Linear":
+        """self / base - 1."""
+        ratio = self.value / base.value
+        influence = (self.influence - ratio * base.influence) / base.value
+        return _Linear(ratio - 1, influence, max(self.n_users, base.n_users))
+
 
 def _linearised(top: Floats, bottom: Floats) -> _Linear | None:
     """sum(top) / sum(bottom); None where nothing is in the bottom."""
@@ -166,7 +200,7 @@ def _linearised(top: Floats, bottom: Floats) -> _Linear | None:
 def _told(name: Estimator, found: _Linear | None) -> PolicyValue:
     """The value with the interval of independent users."""
     if found is None:
-        return PolicyValue(name, None, None, None, None)
+        return PolicyValue.nothing(name)
     value, n_users = found.value, found.n_users
     if n_users < 2:
         return PolicyValue(name, value, None, None, None)  # one user has no spread

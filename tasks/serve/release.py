@@ -1,27 +1,17 @@
-"""Make a release: rules over candidates, lists, shortfalls; then decide whether it is served."""
+"""Make a release: rules over candidates, lists, shortfalls. Nothing is served by it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import sql
 from tasks.errors import TrainingError
 from tasks.lake.literals import render
-from tasks.lake.session import Session, session
+from tasks.lake.session import session
 from tasks.lake.tables import Partition, fingerprint
 from tasks.records import TableVersion
-from tasks.serve.publications import (
-    SERVING,
-    Publication,
-    history,
-    note_once,
-    now,
-    reconcile,
-    served,
-)
 from tasks.shop import Shop, parameters
-from tasks.train.night import TrainedModel
+from tasks.train.registry import SavedModel
 from tasks.transform import build_snapshot
 
 READS = (
@@ -32,14 +22,6 @@ READS = (
     "train.examples",
     "train.holdout",
 )
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What became of a release, and why in one sentence."""
-
-    action: str
-    reason: str
 
 
 def release_id(shop: Shop, ds: date) -> str:
@@ -88,18 +70,11 @@ def build_release(shop: Shop, ds: date, release: str, model: str) -> list[TableV
     return written
 
 
-def decided(shop: Shop, release: str) -> Publication | None:
-    """The last decision about a release, if there was one."""
-    with session(shop.lake, shop.settings.compute) as s:
-        found = [each for each in history(s) if each.release_id == release]
-    return found[-1] if found else None
-
-
 def choose_model(
-    shop: Shop, trained: Sequence[TrainedModel], untrained: Sequence[tuple[str, str]]
+    shop: Shop, trained: Sequence[SavedModel], untrained: Sequence[tuple[str, str]]
 ) -> str:
     """The published model, or the cold model in its place where it could not be trained."""
-    names = {each.name for each in trained}
+    names = {each.model for each in trained}
     for model in (shop.settings.publish.model, shop.settings.publish.cold_model):
         if model in names:
             return model
@@ -110,85 +85,3 @@ def choose_model(
         unchanged="nothing is published; what was served stays served",
         fix="mend what is said above, then run the night again",
     )
-
-
-def was_replaced(shop: Shop, before: Publication) -> bool:
-    """Whether a release was served, and then another of the same night in its place."""
-    with session(shop.lake, shop.settings.compute) as s:
-        serving = served(history(s))
-    return (
-        before.action in SERVING
-        and serving is not None
-        and serving.ds == before.ds
-        and serving.release_id != before.release_id
-    )
-
-
-def publish(
-    shop: Shop,
-    ds: date,
-    release: str,
-    model: str,
-    run_id: str,
-    *,
-    untrained: Sequence[tuple[str, str]] = (),
-    who: str = "nightly",
-) -> Decision:
-    """Decide about a release, note the decision, and serve it if it is to be served."""
-    before = decided(shop, release)
-    if before is None or was_replaced(shop, before):
-        with session(shop.lake, shop.settings.compute) as s:
-            s.read("serve.recommendations", since=ds, upto=ds)
-            n_users, n_rows = s.rows(
-                "SELECT count(DISTINCT user_id), count(*) FROM serve.recommendations "
-                "WHERE release_id = $release_id",
-                {"release_id": release},
-            )[0]
-            decision = _gate(shop, s, ds, n_users, n_rows)
-        for name, reason in untrained:
-            decision = Decision(
-                decision.action, f"{decision.reason}; {name} was not trained: {reason}"
-            )
-        noted = note_once(
-            shop.lake,
-            before,
-            Publication(
-                release_id=release,
-                ds=ds,
-                action=decision.action,
-                reason=decision.reason,
-                who=who,
-                decided_at=now(),
-                model=model,
-                n_users=n_users,
-                n_rows=n_rows,
-                run_id=run_id,
-            ),
-        )
-        decision = Decision(noted.action, noted.reason)
-    else:
-        decision = Decision(before.action, before.reason)
-    reconcile(shop.lake, shop.settings.compute)
-    return decision
-
-
-def _gate(shop: Shop, s: Session, ds: date, n_users: int, n_rows: int) -> Decision:
-    """The guardrails: nothing empty, nothing shrunken, nothing older than what is served."""
-    serving = served(history(s))
-    if not n_rows:
-        return Decision("hold", f"the list of {ds} is empty")
-    if serving is None:
-        return Decision("publish", f"the first night: {n_users:,} users, {n_rows:,} rows")
-    if serving.ds > ds:
-        return Decision("backfill", f"{ds} is older than {serving.ds}, which stays served")
-    k, max_shrink = shop.settings.publish.k, shop.settings.publish.max_shrink
-    # Shorter lists are no loss where K was made smaller.
-    rows_served = min(serving.n_rows, serving.n_users * k)
-    for what, new, old in (("users", n_users, serving.n_users), ("rows", n_rows, rows_served)):
-        if new < (1 - max_shrink) * old:
-            return Decision(
-                "hold",
-                f"{new:,} {what} against {old:,} served ({serving.ds}): more than "
-                f"{max_shrink:.0%} went missing; {serving.ds} stays served",
-            )
-    return Decision("publish", f"{n_users:,} users, {n_rows:,} rows")

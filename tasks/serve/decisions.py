@@ -1,0 +1,188 @@
+"""Decide whether a release is served: by the gate, or by a person who says why."""
+
+import getpass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import sql
+from tasks.errors import UsageError
+from tasks.estimate.comparison import Lists
+from tasks.lake.session import Session, session
+from tasks.lake.tables import scan
+from tasks.records import TableVersion
+from tasks.serve.gate import Facts, Verdict, verdicts
+from tasks.serve.publications import (
+    SERVING,
+    Publication,
+    history,
+    note_once,
+    now,
+    reconcile,
+    served,
+)
+from tasks.shop import Shop
+
+NO_ROWS = Facts(n_users=0, n_rows=0, n_items=0, top_item_share=0.0)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of a release, and why in one sentence."""
+
+    action: str
+    reason: str
+
+
+def decided(shop: Shop, release: str) -> Publication | None:
+    """The last decision about a release, if there was one."""
+    found = [each for each in _history(shop) if each.release_id == release]
+    return found[-1] if found else None
+
+
+def was_replaced(shop: Shop, before: Publication) -> bool:
+    """Whether a release was served, and then another of the same night in its place."""
+    serving = served(_history(shop))
+    return (
+        before.action in SERVING
+        and serving is not None
+        and serving.ds == before.ds
+        and serving.release_id != before.release_id
+    )
+
+
+def champion(shop: Shop, ds: date) -> Lists | None:
+    """The trial lists of what is served, if a release of `ds` may take its place."""
+    serving = served(_history(shop))
+    if serving is None or serving.ds > ds:
+        return None
+    return Lists(serving.release_id, serving.ds, serving.model)
+
+
+def publish(
+    shop: Shop,
+    ds: date,
+    release: str,
+    model: str,
+    run_id: str,
+    *,
+    untrained: Sequence[tuple[str, str]] = (),
+    who: str = "nightly",
+) -> tuple[Decision, list[TableVersion]]:
+    """Judge a release, note the verdicts and the decision, and serve it if it is to be served."""
+    before = decided(shop, release)
+    if before is not None and not was_replaced(shop, before):
+        reconcile(shop.lake, shop.settings.compute)
+        return Decision(before.action, before.reason), []
+    serving = served(_history(shop))
+    new, old = _facts(shop, release), None if serving is None else _facts(shop, serving.release_id)
+    found = [] if serving is not None and serving.ds > ds else _judged(shop, ds, release, new, old)
+    rows = [{"release_id": release, "ds": ds, **vars(each)} for each in found]
+    written = shop.lake.put("serve.verdicts", {"ds": ds, "release_id": release}, rows)
+    decision = _decide(ds, new, serving, found)
+    reasons = [decision.reason, *(f"{name} was not trained: {why}" for name, why in untrained)]
+    noted = note_once(
+        shop.lake,
+        before,
+        Publication(
+            release_id=release,
+            ds=ds,
+            action=decision.action,
+            reason="; ".join(reasons),
+            who=who,
+            decided_at=now(),
+            model=model,
+            n_users=new.n_users,
+            n_rows=new.n_rows,
+            run_id=run_id,
+        ),
+    )
+    reconcile(shop.lake, shop.settings.compute)
+    return Decision(noted.action, noted.reason), [written]
+
+
+def _history(shop: Shop) -> list[Publication]:
+    with session(shop.lake, shop.settings.compute) as s:
+        return history(s)
+
+
+def _facts(shop: Shop, release: str) -> Facts:
+    """How long, wide and concentrated the lists of a release are."""
+    with session(shop.lake, shop.settings.compute) as s:
+        _read(s, "serve.recommendations", release)
+        columns = ", ".join(Facts.__dataclass_fields__)
+        found = s.rows(f"SELECT {columns} FROM ({sql.read('queries/release_facts')})")
+    return Facts(*found[0]) if found else NO_ROWS
+
+
+def _read(s: Session, name: str, release: str) -> None:
+    pinned = s.lake.pin(name)
+    s.view(name, scan(pinned.table, pinned.files(lambda found: found["release_id"] == release)))
+
+
+def _judged(
+    shop: Shop, ds: date, release: str, facts: Facts, served_facts: Facts | None
+) -> list[Verdict]:
+    pinned = shop.lake.pin("serve.comparisons")
+    rows = shop.lake.rows(pinned, {"ds": ds, "release_id": release}).to_pylist()
+    of_candidate = [row for row in rows if row["is_candidate"]]
+    return verdicts(shop.settings, facts, served_facts, of_candidate)
+
+
+def _decide(
+    ds: date, facts: Facts, serving: Publication | None, found: Sequence[Verdict]
+) -> Decision:
+    if not facts.n_rows:
+        return Decision("hold", f"the list of {ds} is empty")
+    size = f"{facts.n_users:,} users, {facts.n_rows:,} rows"
+    if serving is None:
+        return Decision("publish", f"the first night: {size}; nothing is served to compare it with")
+    if serving.ds > ds:
+        return Decision("backfill", f"{ds} is older than {serving.ds}, which stays served")
+    held = [each for each in found if each.verdict == "hold"]
+    if held:
+        more = f" (and {len(held) - 1} more rules hold it)" if len(held) > 1 else ""
+        return Decision("hold", f"{held[0].sentence}{more}; {serving.ds} stays served")
+    said = "; ".join(each.sentence for each in found if each.rule in ("value", "time split"))
+    return Decision("publish", f"{size}; {said}")
+
+
+def force(shop: Shop, reason: str, ds: date | None = None) -> Publication:
+    """Serve the newest release that the gate held (of `ds`); returns what is served then.
+
+    Safe to run again: a release that was forced is not forced twice. Raises UsageError where no
+    night is held, a newer one is served, or no reason is given.
+    """
+    decisions = [each for each in _history(shop) if ds in (None, each.ds)]
+    last = {each.release_id: each for each in decisions}
+    held = max(
+        (each for each in last.values() if each.action in ("hold", "force")),
+        key=lambda each: (each.ds, each.decided_at),
+        default=None,
+    )
+    if not reason.strip():
+        raise _unforced("a release is not forced without a reason", 'give one: --force "reason"')
+    if held is None:
+        raise _unforced(f"no night {'' if ds is None else f'of {ds} '}is held", "nightrank status")
+    if not held.n_rows:
+        raise _unforced(f"the list of {held.ds} is empty", "mend its data and run the night again")
+    serving = served(_history(shop))
+    if serving is not None and serving.ds > held.ds:
+        raise _unforced(f"{serving.ds} is served, which is newer than {held.ds}", "nightrank run")
+    if held.action == "force":
+        reconcile(shop.lake, shop.settings.compute)
+        return held
+    who = getpass.getuser()
+    forced = replace(held, action="force", reason=reason.strip(), who=who, decided_at=now())
+    noted = note_once(shop.lake, held, forced)
+    reconcile(shop.lake, shop.settings.compute)
+    return noted
+
+
+def _unforced(what: str, fix: str) -> UsageError:
+    return UsageError(
+        what,
+        where="nightrank publish --force",
+        unchanged="what was served stays served",
+        fix=fix,
+    )

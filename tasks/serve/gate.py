@@ -1,0 +1,173 @@
+"""The gate: whether a release may take the place of what is served. One verdict per rule.
+
+The rule of the value is one of non-inferiority: with change = value / served value - 1 and its
+standard error se, a release is held unless
+
+    change - z(confidence) se >= -margin
+
+so one that is worse by the margin is held with that confidence. An equal one is held by chance,
+with a probability below 1 - power only if
+
+    (z(confidence) + z(power)) se <= margin
+
+Where that fails the log cannot tell, the rule is not judged, and the night rests on the guardrails
+and the time split, which hold only what is surely worse: change + z(confidence) se < -margin.
+Guardrails of segments are judged so too, each at (1 - confidence) / number of segments.
+
+S. Wellek, "Testing statistical hypotheses of equivalence and noninferiority", 2010, chapter 2.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+from tasks.settings import Settings
+
+Ruling = Literal["pass", "hold", "not judged"]
+Comparison = Mapping[str, Any]  # a row of serve.comparisons
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the guardrails ask of a list: a row of queries/release_facts.sql."""
+
+    n_users: int
+    n_rows: int
+    n_items: int  # that stand in any list
+    top_item_share: float  # of the users, who have the item that most have
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One rule about one release."""
+
+    rule: str
+    observed: float | None
+    bound: float | None
+    verdict: Ruling
+    sentence: str
+
+
+def verdicts(
+    settings: Settings, facts: Facts, served: Facts | None, comparisons: Sequence[Comparison]
+) -> list[Verdict]:
+    """Every rule about a release; `comparisons` are those of the model whose lists it holds."""
+    if served is None:
+        return [Verdict("value", None, None, "not judged", "nothing is served to compare it with")]
+    found = [*_of_size(settings, facts, served), *_of_width(settings, facts, served)]
+    value = _of_value(settings, comparisons)
+    found.append(value)
+    if value.verdict == "not judged" and settings.gate.estimator != "time_split":
+        found.append(_of_time_split(settings, comparisons))
+    return [*found, *_of_segments(settings, comparisons)]
+
+
+def _of_size(settings: Settings, facts: Facts, served: Facts) -> Iterator[Verdict]:
+    max_shrink = settings.publish.max_shrink
+    # Shorter lists are no loss where K was made smaller.
+    rows_served = min(served.n_rows, served.n_users * settings.publish.k)
+    for rule, new, old in (
+        ("users", facts.n_users, served.n_users),
+        ("rows", facts.n_rows, rows_served),
+    ):
+        least = (1 - max_shrink) * old
+        is_held = new < least
+        said = f": more than {max_shrink:.0%} went missing" if is_held else ""
+        yield Verdict(rule, new, least, _ruling(is_held), f"{new:,} {rule} against {old:,}{said}")
+
+
+def _of_width(settings: Settings, facts: Facts, served: Facts) -> Iterator[Verdict]:
+    gate = settings.gate
+    least = (1 - gate.max_coverage_loss) * served.n_items
+    is_held = facts.n_items < least
+    said = f": more than {gate.max_coverage_loss:.0%} went missing" if is_held else ""
+    sentence = f"{facts.n_items:,} items are listed against {served.n_items:,}{said}"
+    yield Verdict("coverage", facts.n_items, least, _ruling(is_held), sentence)
+    most = served.top_item_share + gate.max_top_item_rise
+    is_held = facts.top_item_share > most
+    said = f": it rose by more than {gate.max_top_item_rise:.0%}" if is_held else ""
+    sentence = (
+        f"{facts.top_item_share:.0%} of the users have the top item "
+        f"against {served.top_item_share:.0%}{said}"
+    )
+    yield Verdict("top item", facts.top_item_share, most, _ruling(is_held), sentence)
+
+
+def _of_value(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:
+    gate = settings.gate
+    row = _overall(comparisons, gate.estimator)
+    if row is None:
+        why = "no lists or no impressions with a logged probability to compare by"
+        return Verdict("value", None, -gate.margin, "not judged", f"too little data: {why}")
+    if row["change"] is None or row["se"] is None:
+        why = f"{row['ess']:,.0f} effective slots of {row['n_users']:,} users"
+        return Verdict("value", None, -gate.margin, "not judged", f"too little data: {why}")
+    z, z_power = _z(gate.confidence), _z(gate.power)
+    bound, said = row["change"] - z * row["se"], _said(row)
+    if (z + z_power) * row["se"] > gate.margin:
+        why = f"{said}; an equal list would be held too often at a margin of {gate.margin:.0%}"
+        return Verdict("value", bound, -gate.margin, "not judged", f"too little data: {why}")
+    is_held = bound < -gate.margin
+    sentence = (
+        f"{said}: a loss of {gate.margin:.0%} or more cannot be ruled out" if is_held else said
+    )
+    return Verdict("value", bound, -gate.margin, _ruling(is_held), sentence)
+
+
+def _of_time_split(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:
+    row = _overall(comparisons, "time_split")
+    if row is None or row["change"] is None or row["verdict"] == "no overlap":
+        sentence = "too few users with something to find after the cut"
+        return Verdict("time split", None, None, "not judged", sentence)
+    return _surely("time split", row, settings.gate.margin, settings.gate.confidence)
+
+
+def _of_segments(settings: Settings, comparisons: Sequence[Comparison]) -> Iterator[Verdict]:
+    gate = settings.gate
+    rows = [
+        row
+        for row in comparisons
+        if row["segment_kind"] != "all"
+        and row["estimator"] == gate.estimator
+        and row["change"] is not None
+    ]
+    for row in rows:
+        confidence = 1 - (1 - gate.confidence) / len(rows)
+        rule = f"{row['segment_kind'].replace('_', ' ')} {row['segment']}"
+        yield _surely(rule, row, gate.max_segment_loss, confidence)
+
+
+def _surely(rule: str, row: Comparison, most: float, confidence: float) -> Verdict:
+    """Held only where the loss is surely larger than `most`."""
+    if row["se"] is None:
+        return Verdict(rule, None, -most, "not judged", "one user has no spread")
+    bound = row["change"] + _z(confidence) * row["se"]
+    is_held = bound < -most
+    sentence = _said(row) + (f": surely a loss of more than {most:.0%}" if is_held else "")
+    return Verdict(rule, bound, -most, _ruling(is_held), sentence)
+
+
+def _overall(comparisons: Sequence[Comparison], estimator: str) -> Comparison | None:
+    return next(
+        (
+            row
+            for row in comparisons
+            if row["segment_kind"] == "all" and row["estimator"] == estimator
+        ),
+        None,
+    )
+
+
+def _said(row: Comparison) -> str:
+    what = "NDCG" if row["reward"] == "ndcg" else f"{row['reward']}s per slot"
+    low, high = row["lower"], row["upper"]
+    return f"{what} {row['change']:+.1%} ({low:+.1%} to {high:+.1%}) against what is served"
+
+
+def _ruling(is_held: bool) -> Ruling:
+    return "hold" if is_held else "pass"
+
+
+def _z(share: float) -> float:
+    return NormalDist().inv_cdf(share)

@@ -1,0 +1,150 @@
+"""The exact top-K lists of a model: tonight's candidates, and the trial lists of the time split."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+import sql
+from tasks.lake.literals import render
+from tasks.lake.session import Session, session
+from tasks.lake.tables import Partition
+from tasks.records import TableVersion
+from tasks.scratch import scratch
+from tasks.shop import Shop, name_positives, parameters, with_cut
+from tasks.train import registry
+from tasks.train.arrays import pairs_to_csr, positions
+from tasks.train.loop import Trained
+from tasks.train.registry import SavedModel
+from tasks.train.topk import iter_top_k
+
+Vectors = npt.NDArray[np.float32]
+Moved = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class _Audience:
+    """Who gets a list, and what each may not find in it: one SELECT each."""
+
+    users: str
+    seen: str
+
+
+_TONIGHT = _Audience(
+    users="SELECT user_id FROM serve.active_users ORDER BY user_id",
+    seen="SELECT user_id, item_id FROM serve.seen_items ORDER BY ALL",
+)
+
+
+def score(shop: Shop, ds: date, model: SavedModel, moved: Moved) -> TableVersion:
+    """Write the model's exact top-K for every active user whom it can serve."""
+    trained = registry.load(model.path)
+    shared = {"model": model.model, "model_version": model.model_version, "ds": ds}
+    with session(shop.lake, shop.settings.compute) as s:
+        for table in ("serve.active_users", "serve.eligible_items", "serve.seen_items"):
+            s.read(table, since=ds, upto=ds)
+        where: Partition = {"ds": ds, "model": model.model}
+        return _write(shop, s, trained, _TONIGHT, "serve.candidates", where, shared, moved)
+
+
+def write_trials(
+    shop: Shop, s: Session, ds: date, release: str, trained: Trained
+) -> list[TableVersion]:
+    """Write what a model of the days up to the cut would have listed for who came after it.
+
+    These lists know nothing of the days after the cut, so what users did then can judge them.
+    `s` reads serve.eligible_items. Nothing is written where nothing lies before the cut.
+    """
+    for table in ("features.behaviours_daily", "features.feedback_daily"):
+        s.read(table, upto=ds)
+    name_positives(s, shop)
+    params = with_cut(s, parameters(shop, ds))
+    if params["cut"] == ds:
+        return []
+    shared = {"release_id": release, "ds": ds, "cut": params["cut"], "model": trained.name}
+    where: Partition = {"ds": ds, "release_id": release, "model": trained.name}
+    queries = [render(sql.read(f"queries/trial_{name}"), params) for name in ("users", "seen")]
+    return [_write(shop, s, trained, _Audience(*queries), "serve.trials", where, shared, _unseen)]
+
+
+def _unseen(done: int, total: int, note: str) -> None:
+    """The stage shows its training instead."""
+
+
+def _write(
+    shop: Shop,
+    s: Session,
+    trained: Trained,
+    audience: _Audience,
+    table: str,
+    where: Partition,
+    shared: Mapping[str, object],
+    moved: Moved,
+) -> TableVersion:
+    k, schema = shop.settings.publish.k, shop.lake.schema(table)
+    eligible = ids(s, "SELECT item_id FROM serve.eligible_items ORDER BY item_id")
+    users, user_vectors = _vectors_of_users(trained, ids(s, audience.users))
+    items, item_vectors = _vectors_of_items(trained, eligible)
+    with scratch("lists") as work:
+        seen = pairs_to_csr(s.stream(audience.seen), users, items, work)
+
+        def rows(_: Any) -> pa.RecordBatchReader:
+            batches = iter_top_k(users, items, user_vectors, item_vectors, k, seen=seen)
+            told = _labelled(batches, schema, shared, len(users) * k, moved)
+            return pa.RecordBatchReader.from_batches(schema, told)
+
+        return shop.lake.rewrite(table, where, rows)
+
+
+def ids(s: Session, select: str) -> pa.Array:
+    """One column of ids, in the order of the SELECT."""
+    return s.stream(select).read_all().column(0).combine_chunks()
+
+
+def _vectors_of_users(trained: Trained, active: pa.Array) -> tuple[pa.Array, Vectors]:
+    """The active users whom the model can serve, and their vectors [U, d]."""
+    at = positions(active, trained.users)
+    cold = trained.model.cold_user_vector()
+    if cold is None:
+        known = np.flatnonzero(at >= 0)
+        return active.take(pa.array(known)), trained.model.user_vectors()[at[known]]
+    vectors = np.tile(cold, (len(active), 1))
+    vectors[at >= 0] = trained.model.user_vectors()[at[at >= 0]]
+    return active, vectors
+
+
+def _vectors_of_items(trained: Trained, eligible: pa.Array) -> tuple[pa.Array, Vectors]:
+    """The eligible items that the model can list, in order of id, and their vectors [I, d]."""
+    at = positions(eligible, trained.items)
+    cold = trained.model.cold_item_vector()
+    if cold is None:
+        known = np.flatnonzero(at >= 0)
+        return eligible.take(pa.array(known)), trained.model.item_vectors()[at[known]]
+    vectors = np.tile(cold, (len(eligible), 1))
+    vectors[at >= 0] = trained.model.item_vectors()[at[at >= 0]]
+    return eligible, vectors
+
+
+def _labelled(
+    batches: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    shared: Mapping[str, object],
+    n_expected: int,
+    moved: Moved,
+) -> Iterator[pa.RecordBatch]:
+    """The same rows with what they share written beside them."""
+    done = 0
+    for batch in batches:
+        columns = [
+            pa.repeat(pa.scalar(shared[field.name], field.type), batch.num_rows)
+            if field.name in shared
+            else batch.column(field.name)
+            for field in schema
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        done += batch.num_rows
+        moved(done, n_expected, f"{shared['model']}: rows")
