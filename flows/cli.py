@@ -8,6 +8,7 @@ import atexit
 import os
 import sys
 from collections.abc import Sequence
+from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def _sample(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    ds = None if arguments.ds is None else parse_day(arguments.ds)
+    ds = _day(arguments)
     for name, value in _PREFECT.items():
         os.environ.setdefault(name, value)
     own_what_is_started()
@@ -166,6 +167,11 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         except RuntimeError as error:
             raise _without_prefect(error) from error
     return terminal.outcome(outcome, _open(arguments))
+
+
+def _day(arguments: argparse.Namespace) -> date | None:
+    # Not as a type of argparse: a wrong date is told in the form of every other error.
+    return None if arguments.ds is None else parse_day(arguments.ds)
 
 
 def _without_prefect(error: RuntimeError) -> Exception:
@@ -265,7 +271,7 @@ def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from tasks.shop import open_shop
 
     shop = open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
-    ds = night_that_ran(shop, None if arguments.ds is None else parse_day(arguments.ds))
+    ds = night_that_ran(shop, _day(arguments))
     refresh(shop)
     terminal.say(str(write_page(shop, ds)))
     return 0

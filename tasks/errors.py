@@ -56,11 +56,16 @@ def as_ours(error: BaseException) -> NightrankError:
     ours = [each for each in frames if each.filename.startswith(root)]
     places = [f"{Path(each.filename).relative_to(root)}:{each.lineno}" for each in ours]
     return UnforeseenError(
-        f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
+        f"{type(error).__name__}: {on_one_line(error)}",
         where=places[-1] if places else "outside every stage",
         unchanged="no table was left half written; what was decided before stands",
         fix="if disk or memory ran out, make room; if not, report this as a defect of nightrank",
     )
+
+
+def on_one_line(error: BaseException, most: int = 500) -> str:
+    """What an error says, on one line of at most so many characters."""
+    return " ".join(str(error).split())[:most]
 
 
 class UsageError(NightrankError):

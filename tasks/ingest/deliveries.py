@@ -100,6 +100,7 @@ class _Ledger:
         self.hashes = {dataset: mapping_hash(mapping, dataset) for dataset in mapping.sources()}
         self.newest = {(row.dataset, row.path): row for row in rows}
         self.of_path = {(content_key(row), row.path): row for row in rows}
+        self.ds_of = {row.file_id: row.ds for row in rows}
         read = [row for row in rows if row.mapping_hash == self.hashes.get(row.dataset)]
         self.first_with = {
             content_key(row): row.path for row in reversed(read) if row.state in _HELD
@@ -119,22 +120,19 @@ class _Ledger:
 
     def identify(self, delivery: Delivery) -> Delivery:
         """Give the delivery its id: its own, or that of the one that it is once more."""
+        file_id = self._id_of(delivery)
+        return replace(delivery, file_id=file_id, noted_ds=self.ds_of.get(file_id))
+
+    def _id_of(self, delivery: Delivery) -> str:
         key, path = content_key(delivery), delivery.file.path
         last, same = self.newest.get((delivery.dataset, path)), self.of_path.get((key, path))
-        renamed = None if same is not None else self._renamed(key)
-        if renamed is not None:
-            return replace(delivery, file_id=renamed.file_id, noted_ds=renamed.ds)
-        has_returned = (
-            same is not None
-            and last is not None
-            and same.state != "withdrawn"
-            and content_key(last) != key
-        )
+        has_returned = same is not None and same != last
+        before = same or self._renamed(key)
+        if before is not None and not has_returned:
+            return before.file_id
         # What returns after another content is a delivery of its own: the last word counts.
         when = [str(delivery.file.modified_at)] if has_returned else []
-        file_id = fingerprint([path, *map(str, key[:3]), *when])
-        noted = same if same is not None and same.file_id == file_id else None
-        return replace(delivery, file_id=file_id, noted_ds=noted.ds if noted else None)
+        return fingerprint([path, *map(str, key[:3]), *when])
 
     def _renamed(self, key: ContentKey) -> _Known | None:
         """What this content was before its mapping was mended, if the file of then is gone."""

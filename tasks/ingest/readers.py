@@ -42,9 +42,10 @@ def records_sql(source: Source, layout: Layout, files: Sequence[str], how: How) 
         case "jsonl":
             return _json_records(source, layout, files, how)
         case "csv":
-            return _csv_records(source, layout, files, how)
+            read = _read_csv(source, layout, files) + _not_blank(layout)
         case "parquet":
-            return _parquet_records(source, layout, files, how)
+            read = _read_parquet(files)
+    return _columnar_records(source, layout, read, how)
 
 
 def numbered_sql(source: Source, layout: Layout, file: str) -> str:
@@ -104,15 +105,21 @@ def _pointer(name: str) -> str:
     return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
-def _csv_records(source: Source, layout: Layout, files: Sequence[str], how: How) -> str:
+def _columnar_records(source: Source, layout: Layout, read: str, how: How) -> str:
     used = "".join(
-        f", {identifier(name) if name in layout.names else 'NULL::VARCHAR'} AS {identifier(name)}"
+        f", {_column_text(source, layout, name)} AS {identifier(name)}"
         for name in raw_columns(source)
     )
     kept = _extra(source, layout) if how.keeps_extra else "NULL::VARCHAR"
     return f"""SELECT "# file", {_row_hash(layout)} AS "# record", false AS "# broken",
     {kept} AS "# extra", NULL::VARCHAR AS "# looked_at"{used}
-FROM {_read_csv(source, layout, files)}{_not_blank(layout)}"""
+FROM {read}"""
+
+
+def _column_text(source: Source, layout: Layout, column: str) -> str:
+    if layout.format == "parquet":
+        return _parquet_text(source, column, dict(layout.columns))
+    return identifier(column) if column in layout.names else "NULL::VARCHAR"
 
 
 def _not_blank(layout: Layout) -> str:
@@ -154,18 +161,6 @@ def _extra(source: Source, layout: Layout) -> str:
 
 def _packed(names: Sequence[str]) -> str:
     return "struct_pack(" + ", ".join(f"{identifier(n)} := {identifier(n)}" for n in names) + ")"
-
-
-def _parquet_records(source: Source, layout: Layout, files: Sequence[str], how: How) -> str:
-    types = dict(layout.columns)
-    used = "".join(
-        f", {_parquet_text(source, name, types)} AS {identifier(name)}"
-        for name in raw_columns(source)
-    )
-    kept = _extra(source, layout) if how.keeps_extra else "NULL::VARCHAR"
-    return f"""SELECT "# file", {_row_hash(layout)} AS "# record", false AS "# broken",
-    {kept} AS "# extra", NULL::VARCHAR AS "# looked_at"{used}
-FROM {_read_parquet(files)}"""
 
 
 def _read_parquet(files: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from tasks.errors import StorageError
+from tasks.errors import StorageError, on_one_line
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def as_storage_errors(where: str) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise StorageError(
-            f"DuckDB: {' '.join(str(error).split())[:500]}",
+            f"DuckDB: {on_one_line(error)}",
             where=where,
             unchanged="no release was made; what was served stays served",
             fix="if memory ran out, raise compute.memory_limit; if a file is missing, restore it",

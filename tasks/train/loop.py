@@ -20,7 +20,7 @@ from models.contract import (
     Recommender,
 )
 from models.registry import load
-from tasks.errors import TrainingError
+from tasks.errors import TrainingError, on_one_line
 from tasks.estimate.ranking import ndcg
 from tasks.train.arrays import Interactions
 from tasks.train.csr import BoolArray, Csr, OffsetArray
@@ -166,7 +166,7 @@ def _as_training_errors(name: str) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         raise TrainingError(
-            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            f"{type(error).__name__}: {on_one_line(error, 300)}",
             where=f"model {name!r}",
             unchanged="no model was saved",
             fix="if memory ran out, make the model or its batches smaller, or set another device",

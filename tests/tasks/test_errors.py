@@ -1,6 +1,6 @@
 import pickle
 
-from tasks.errors import HeldError, NightrankError, SettingsError, UsageError
+from tasks.errors import HeldError, NightrankError, SettingsError, UsageError, on_one_line
 
 
 def test_an_error_says_what_where_what_is_unchanged_and_what_to_do() -> None:
@@ -18,3 +18,9 @@ def test_errors_survive_pickling() -> None:
 
 def test_exit_codes() -> None:
     assert (NightrankError.exit_code, SettingsError.exit_code, HeldError.exit_code) == (1, 2, 3)
+
+
+def test_what_an_error_says_fits_on_one_line() -> None:
+    error = ValueError("  no\n\tsuch  day\n")
+    assert (on_one_line(error), on_one_line(error, 4)) == ("no such day", "no s")
+    assert len(on_one_line(ValueError("x" * 501))) == 500
