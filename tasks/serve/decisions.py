@@ -76,7 +76,8 @@ def publish(
         return Decision(before.action, before.reason), []
     serving = served(_history(shop))
     new, old = _facts(shop, release), None if serving is None else _facts(shop, serving.release_id)
-    found = [] if serving is not None and serving.ds > ds else _judged(shop, ds, release, new, old)
+    is_older = serving is not None and serving.ds > ds
+    found = [] if is_older else _judged(shop, ds, release, model, new, old)
     rows = [{"release_id": release, "ds": ds, **vars(each)} for each in found]
     written = shop.lake.put("serve.verdicts", {"ds": ds, "release_id": release}, rows)
     decision = _decide(ds, new, serving, found)
@@ -121,12 +122,13 @@ def _read(s: Session, name: str, release: str) -> None:
 
 
 def _judged(
-    shop: Shop, ds: date, release: str, facts: Facts, served_facts: Facts | None
+    shop: Shop, ds: date, release: str, model: str, facts: Facts, served_facts: Facts | None
 ) -> list[Verdict]:
     pinned = shop.lake.pin("serve.comparisons")
     rows = shop.lake.rows(pinned, {"ds": ds, "release_id": release}).to_pylist()
     of_candidate = [row for row in rows if row["is_candidate"]]
-    return verdicts(shop.settings, facts, served_facts, of_candidate)
+    stands_in = model != shop.settings.publish.model
+    return verdicts(shop.settings, facts, served_facts, of_candidate, stands_in=stands_in)
 
 
 def _decide(

@@ -37,6 +37,11 @@ class Facts:
     n_items: int  # that stand in any list
     top_item_share: float  # of the users, who have the item that most have
 
+    @property
+    def rows_per_user(self) -> float:
+        """Mean length of a list."""
+        return self.n_rows / max(self.n_users, 1)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -50,12 +55,22 @@ class Verdict:
 
 
 def verdicts(
-    settings: Settings, facts: Facts, served: Facts | None, comparisons: Sequence[Comparison]
+    settings: Settings,
+    facts: Facts,
+    served: Facts | None,
+    comparisons: Sequence[Comparison],
+    *,
+    stands_in: bool = False,
 ) -> list[Verdict]:
-    """Every rule about a release; `comparisons` are those of the model whose lists it holds."""
+    """Every rule about a release; `comparisons` are those of the model whose lists it holds.
+
+    The cold model, where it stands in for one that could not be trained, is narrow by nature: its
+    width is not judged.
+    """
     if served is None:
         return [Verdict("value", None, None, "not judged", "nothing is served to compare it with")]
-    found = [*_of_size(settings, facts, served), *_of_width(settings, facts, served)]
+    found = [*_of_size(settings, facts, served)]
+    found += [] if stands_in else _of_width(settings, facts, served)
     value = _of_value(settings, comparisons)
     found.append(value)
     if value.verdict == "not judged" and settings.gate.estimator != "time_split":
@@ -79,12 +94,13 @@ def _of_size(settings: Settings, facts: Facts, served: Facts) -> Iterator[Verdic
 
 def _of_width(settings: Settings, facts: Facts, served: Facts) -> Iterator[Verdict]:
     gate = settings.gate
-    least = (1 - gate.max_coverage_loss) * served.n_items
+    longer = facts.rows_per_user / max(served.rows_per_user, 1e-9)  # K may have changed
+    least = (1 - gate.max_coverage_loss) * served.n_items * min(longer, 1.0)
     is_held = facts.n_items < least
     said = f": more than {gate.max_coverage_loss:.0%} went missing" if is_held else ""
     sentence = f"{facts.n_items:,} items are listed against {served.n_items:,}{said}"
     yield Verdict("coverage", facts.n_items, least, _ruling(is_held), sentence)
-    most = served.top_item_share + gate.max_top_item_rise
+    most = served.top_item_share * max(longer, 1.0) + gate.max_top_item_rise
     is_held = facts.top_item_share > most
     said = f": it rose by more than {gate.max_top_item_rise:.0%}" if is_held else ""
     sentence = (

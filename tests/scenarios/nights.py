@@ -29,6 +29,11 @@ QUICK = """
 [train.configs.bpr]
 epochs = 4
 n_factors = 8
+[gate]
+max_segment_loss = 1.0
+max_coverage_loss = 1.0
+max_top_item_rise = 1.0
+margin = 0.99
 """
 CLOCKS = {
     "ingested_at",

@@ -30,7 +30,7 @@ def test_a_model_that_cannot_be_trained_is_stood_in_for(
 
     monkeypatch.setattr("tasks.train.night.train", train)
     outcome = place.run()
-    assert outcome.ending == "published"
+    assert outcome.ending == "published", outcome.reason
     assert "bpr was not trained: the loss is NaN" in outcome.reason
     assert place.ask("SELECT DISTINCT model, source FROM serve.current") == [
         ("popularity", "fallback")
