@@ -6,16 +6,33 @@ WITH trials AS (
         user_id,
         item_id,
         rank,
-        model = $model AS is_own,
-        max(model = $model) OVER (PARTITION BY user_id) AS is_known
+        model
     FROM serve.trials
-    WHERE release_id = $release_id AND model IN ($model, $cold_model) AND rank <= $k
+    WHERE release_id = $release_id AND rank <= $k
+),
+
+own AS (
+    SELECT
+        user_id,
+        item_id,
+        rank
+    FROM trials
+    WHERE model = $model
+),
+
+cold AS (
+    SELECT
+        trials.user_id,
+        trials.item_id,
+        trials.rank
+    FROM trials
+    ANTI JOIN own ON trials.user_id = own.user_id
+    WHERE trials.model = $cold_model
 )
 
-SELECT
-    user_id,
-    item_id,
-    rank
-FROM trials
-WHERE is_own = is_known
+SELECT *
+FROM own
+UNION ALL
+SELECT *
+FROM cold
 ORDER BY user_id, rank

@@ -122,7 +122,10 @@ def _of_value(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:
     z, z_power = _z(gate.confidence), _z(gate.power)
     bound, said = row["change"] - z * row["se"], _said(row)
     if (z + z_power) * row["se"] > gate.margin:
-        why = f"{said}; an equal list would be held too often at a margin of {gate.margin:.0%}"
+        surely = _surely("value", row, gate.margin, gate.confidence)
+        if surely.verdict == "hold":
+            return surely
+        why = f"{said}; equal lists would be held too often at a margin of {gate.margin:.0%}"
         return Verdict("value", bound, -gate.margin, "not judged", f"too little data: {why}")
     is_held = bound < -gate.margin
     sentence = (
