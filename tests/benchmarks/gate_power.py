@@ -33,12 +33,12 @@ from tests.scenarios.truths import World, build
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 RESULTS = Path(__file__).parent / "results" / "gate_power.json"
-CHANGES = (-0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2)  # of true value
+CHANGES = (-0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2)  # of true value
 WORLDS = 60
 FIRST_SEED = 1_000
 NIGHTS = (13, 20)  # days of a world whose night is judged: their holdouts do not overlap
 K, SWAPPED = 20, 10  # items of a list, and how many of them the candidate has otherwise
-NOISE = 0.7  # standard deviation of what the served lists get wrong, in log liking
+NOISE = 0.9  # standard deviation of what the served lists get wrong, in log liking
 FACTS = Facts(n_users=2_000, n_rows=40_000, n_items=700, top_item_share=0.3)  # the same for both
 
 
