@@ -35,6 +35,7 @@ max_coverage_loss = 1.0
 max_top_item_rise = 1.0
 margin = 0.99
 """
+SAMPLE_SHOP = Path(__file__).parents[2] / "deployments" / "sources" / "sample_shop.toml"
 CLOCKS = {
     "ingested_at",
     "first_seen_at",
@@ -105,7 +106,9 @@ def found(place: Place, number: int, n_days: int, sample: Path, extra: str = "")
             name = f"{dataset}/dt={day(each)}"
             shutil.copytree(sample / "landing" / name, place.landing / name)
     place.root.mkdir(parents=True, exist_ok=True)
-    place.settings.write_text(QUICK + extra)
+    mapping = place.root / "mapping.toml"
+    mapping.write_text(SAMPLE_SHOP.read_text().replace("holdout_days = 7", "holdout_days = 3"))
+    place.settings.write_text(f'mapping = "{mapping}"\n{QUICK}{extra}')
     return place
 
 
