@@ -24,6 +24,8 @@ NAMES = (
     "metrics",
     "policies",
     "diagnostics",
+    "verdicts",
+    "comparisons",
     "release",
     "sources",
     "shortfalls",

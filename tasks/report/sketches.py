@@ -81,6 +81,20 @@ def _policies(rows: list[Row]) -> str:
     return pictures.intervals("policies", title, f"{behaviour} per slot", series)
 
 
+def _comparisons(rows: list[Row]) -> str:
+    """The night's models against what was served, by what they would earn and by the time split."""
+    newest = [row for row in rows if row["ds"] == rows[0]["ds"] and row["low"] is not None]
+    series: dict[str, dict[str, pictures.Interval]] = {}
+    for row in newest:
+        label = "NDCG on the time split" if row["reward"] == "ndcg" else f"{row['reward']} per slot"
+        interval = (row["low"], row["change"], row["high"])
+        series.setdefault(label, {})[row["model"]] = interval
+    if not series:
+        return ""
+    title = "Models against what is served, with 95 % intervals"
+    return pictures.intervals("comparisons", title, "relative change", series)
+
+
 def _metrics(rows: list[Row]) -> str:
     k = max(row["k"] for row in rows)
     values = {(row["model"], row["metric"]): row["score"] for row in rows if row["k"] == k}
@@ -99,5 +113,6 @@ _DRAWN: dict[str, Callable[[list[Row]], str]] = {
     "propensities": _propensities,
     "metrics": _metrics,
     "policies": _policies,
+    "comparisons": _comparisons,
     "diagnostics": _diagnostics,
 }

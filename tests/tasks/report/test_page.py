@@ -86,6 +86,16 @@ ROWS = {
             unnest([0.20, 0.10, NULL]) AS lower, unnest([0.22, 0.14, NULL]) AS upper,
             900 AS n_slots, 400.0 AS ess, unnest(['ok', 'ok', 'no overlap']) AS verdict,
             'what it means' AS sentence, {DS} AS ds""",
+    "serve.verdicts": f"""
+        SELECT 'rel-1' AS release_id, unnest(['value', 'coverage']) AS rule,
+            unnest([-0.14, 4.0]) AS observed, unnest([-0.1, 2.0]) AS bound,
+            unnest(['hold', 'pass']) AS verdict, 'because of it' AS sentence, {DS} AS ds""",
+    "serve.comparisons": f"""
+        SELECT 'rel-1' AS release_id, unnest(['bpr', 'popularity']) AS model,
+            unnest([true, false]) AS is_candidate, 'bpr' AS champion_model, 'dr' AS estimator,
+            'click' AS reward, 'all' AS segment_kind, unnest([-0.125, NULL]) AS change,
+            unnest([-0.2, NULL]) AS lower, unnest([-0.05, NULL]) AS upper, 300 AS n_users,
+            812.4 AS ess, unnest(['ok', 'no overlap']) AS verdict, {DS} AS ds""",
     "serve.active_users": f"SELECT unnest({list(USERS)}) AS user_id, {DS} AS ds",
     "serve.eligible_items": f"SELECT item_id, {DS} AS catalogue_ds, {DS} AS ds FROM clean.items",
     "serve.recommendations": f"""
@@ -177,8 +187,8 @@ def test_failed_checks_come_first_the_gravest_before_the_others(page: str) -> No
 
 
 def test_pictures_have_a_text_and_no_two_elements_one_id(page: str) -> None:
-    assert page.count("<svg") == page.count('role="img" aria-label=') == 7
-    assert page.count("<figcaption>") == 7
+    assert page.count("<svg") == page.count('role="img" aria-label=') == 8
+    assert page.count("<figcaption>") == 8
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", page)) <= set(ids)
@@ -230,6 +240,15 @@ def test_it_shows_whether_propensities_can_be_trusted(page: str) -> None:
     said = text_of(page)
     assert "item propensity balance policy score 0.900 0.700 fail" in said
     assert "item propensity calibration tenth 1 of popularity – 1.010 pass" in said
+
+
+def test_it_shows_the_rules_of_the_gate_and_who_challenged(page: str) -> None:
+    said = text_of(page)
+    assert "‖ hold -0.14 -0.1 because of it" in said
+    assert "✓ pass 4 2 because of it" in said
+    assert "bpr bpr click, dr -12.5 % -20.0 to -5.0 % 300 812 ok" in said
+    assert "popularity bpr click, dr – – 300 812 no overlap" in said
+    assert 'id="comparisons-' in page
 
 
 def test_it_shows_what_other_policies_would_have_earned(page: str) -> None:
