@@ -101,6 +101,7 @@ class _Ledger:
         self.newest = {(row.dataset, row.path): row for row in rows}
         self.of_path = {(content_key(row), row.path): row for row in rows}
         self.ds_of = {row.file_id: row.ds for row in rows}
+        self.path_of = {row.file_id: row.path for row in rows}
         read = [row for row in rows if row.mapping_hash == self.hashes.get(row.dataset)]
         self.first_with = {
             content_key(row): row.path for row in reversed(read) if row.state in _HELD
@@ -132,7 +133,10 @@ class _Ledger:
             return before.file_id
         # What returns after another content is a delivery of its own: the last word counts.
         when = [str(delivery.file.modified_at)] if has_returned else []
-        return fingerprint([path, *map(str, key[:3]), *when])
+        made = fingerprint([path, *map(str, key[:3]), *when])
+        if self.path_of.get(made, path) != path:  # a renamed file took it along
+            made = fingerprint([made, path])
+        return made
 
     def _renamed(self, key: ContentKey) -> _Known | None:
         """What this content was before its mapping was mended, if the file of then is gone."""

@@ -296,6 +296,25 @@ def test_a_renamed_file_whose_mapping_was_mended_again_is_still_one_file(new_sho
     assert tiny.query("SELECT path, n_clean FROM ops.files") == [("events/b.csv", 1)]
 
 
+def test_the_old_name_of_a_renamed_file_has_an_account_of_its_own(new_shop: NewShop) -> None:
+    """The renamed file kept the id that was made from the old name."""
+    tiny = csv_shop(new_shop)
+    content = f"u,i,t,v\nanna,tea,{NOON},3\n"
+    tiny.land("events/a.csv", content)
+    tiny.ingest()
+    (tiny.shop.landing / "events/a.csv").rename(tiny.shop.landing / "events/b.csv")
+    tiny.sources["events"]["columns"]["value"] = "v"
+    tiny.ingest()
+    tiny.land("events/a.csv", content)
+    for _ in range(2):
+        tiny.ingest()
+        assert tiny.query("SELECT path, state, n_clean FROM ops.files ORDER BY path") == [
+            ("events/a.csv", "repeated", 0),
+            ("events/b.csv", "ingested", 1),
+        ]
+    assert tiny.query("SELECT user_id, value FROM clean.events") == [("anna", 3.0)]
+
+
 def test_an_older_night_takes_no_later_file_for_a_renamed_one(new_shop: NewShop) -> None:
     """The later file is still there, only not of that night."""
     tiny = csv_shop(new_shop, arrived=DATED)
