@@ -38,6 +38,7 @@ WORLDS = 60
 FIRST_SEED = 1_000
 NIGHTS = (13, 20)  # days of a world whose night is judged: their holdouts do not overlap
 K, SWAPPED = 20, 10  # items of a list, and how many of them the candidate has otherwise
+CLOSE = 0.002  # to the true change that is aimed at
 NOISE = 0.9  # standard deviation of what the served lists get wrong, in log liking
 FACTS = Facts(n_users=2_000, n_rows=40_000, n_items=700, top_item_share=0.3)  # the same for both
 
@@ -78,9 +79,12 @@ def served_lists(world: World, seed: int) -> Ints:
 def candidate(night: Night, lists: Ints, change: float, seed: int) -> Ints:
     """Lists with SWAPPED items changed, of a true value `change` away from that of `lists`."""
     base, aim, p_click = night.value(lists), change * K / SWAPPED, night.world.p_click
-    for _ in range(4):  # the value is nearly linear in what is aimed at
+    for _ in range(5):  # the value is nearly linear in what is aimed at
         made = _swapped(p_click, lists, 1 + aim, seed)
-        aim += (change - (night.value(made) / base - 1)) * K / SWAPPED
+        missed = change - (night.value(made) / base - 1)
+        if abs(missed) < CLOSE:
+            break
+        aim += missed * K / SWAPPED
     return made
 
 
