@@ -38,6 +38,7 @@ WORLDS = 60
 FIRST_SEED = 1_000
 NIGHTS = (13, 20)  # days of a world whose night is judged: their holdouts do not overlap
 K, SWAPPED = 20, 10  # items of a list, and how many of them the candidate has otherwise
+MUCH_BETTER = 0.1  # more than this takes lists of which every item is another
 CLOSE = 0.002  # to the true change that is aimed at
 NOISE = 0.9  # standard deviation of what the served lists get wrong, in log liking
 FACTS = Facts(n_users=2_000, n_rows=40_000, n_items=700, top_item_share=0.3)  # the same for both
@@ -78,20 +79,22 @@ def served_lists(world: World, seed: int) -> Ints:
 
 def candidate(night: Night, lists: Ints, change: float, seed: int) -> Ints:
     """Lists with SWAPPED items changed, of a true value `change` away from that of `lists`."""
-    base, aim, p_click = night.value(lists), change * K / SWAPPED, night.world.p_click
+    base, p_click = night.value(lists), night.world.p_click
+    n_swapped = K if change > MUCH_BETTER else SWAPPED
+    aim = change * K / n_swapped
     for _ in range(5):  # the value is nearly linear in what is aimed at
-        made = _swapped(p_click, lists, 1 + aim, seed)
+        made = _swapped(p_click, lists, 1 + aim, n_swapped, seed)
         missed = change - (night.value(made) / base - 1)
         if abs(missed) < CLOSE:
             break
-        aim += missed * K / SWAPPED
+        aim += missed * K / n_swapped
     return made
 
 
-def _swapped(p_click: Floats, lists: Ints, factor: float, seed: int) -> Ints:
-    """The lists with the same SWAPPED places of each changed for items `factor` as much liked."""
+def _swapped(p_click: Floats, lists: Ints, factor: float, n_swapped: int, seed: int) -> Ints:
+    """The lists with the same places of each changed for items `factor` as much liked."""
     rng = np.random.default_rng(seed)
-    places = rng.permuted(np.tile(np.arange(K), (len(lists), 1)), axis=1)[:, :SWAPPED]
+    places = rng.permuted(np.tile(np.arange(K), (len(lists), 1)), axis=1)[:, :n_swapped]
     rows = np.arange(len(lists))
     free = np.ones_like(p_click, dtype=bool)
     np.put_along_axis(free, lists, False, axis=1)
