@@ -50,6 +50,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.ingest
 	$(BIN)/python -m tests.benchmarks.nights
 	$(BIN)/python -m tests.benchmarks.coat
+	$(BIN)/python -m tests.benchmarks.known_truth
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
