@@ -1,7 +1,7 @@
 # make nightly   set up, make a sample shop if landing/ is empty, and run a whole night
 # make test      set up, and run every check and test
 # make soak      the long tests: many seeds, many kills
-# make bench     speed, measured side by side
+# make bench     speed and truth, measured (long)
 # make lint      the static checks alone
 # make clean     remove what was set up; landing/, truth/ and lake/ stay
 
@@ -50,6 +50,8 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.ingest
 	$(BIN)/python -m tests.benchmarks.nights
 	$(BIN)/python -m tests.benchmarks.coat
+	$(BIN)/python -m tests.benchmarks.known_truth
+	$(BIN)/python -m tests.benchmarks.growth
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

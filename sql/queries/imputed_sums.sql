@@ -1,12 +1,13 @@
 -- grain: one fold of users, item and position
 -- reads: features.feedback_daily
--- note: rewards of the slots with a logged probability, weighted by 1 / p_logged
+-- note: rewards of the slots with a logged probability, weighted by 1 / p_logged, but
+--       not above 1e9
 WITH slots AS (
     SELECT
         item_id,
         position,
         hash(user_id) % $n_folds AS fold,
-        1 / p_logged AS w,
+        least(1 / p_logged, 1e9) AS w,
         list_contains(behaviours, $behaviour)::INTEGER AS y
     FROM features.feedback_daily
     WHERE

@@ -1,4 +1,4 @@
--- grain: one user and position with a slot whose probability was logged
+-- grain: one user, at the first position or below, with a slot whose probability was logged
 -- reads: features.feedback_daily, stated.eligible, stated.item_weights, stated.user_weights,
 --        imputed.positions, imputed.items
 -- note: the stated policy fills each slot of the log, given what stands above it, with an eligible
@@ -6,7 +6,9 @@
 --       Symbols as in tasks/estimate/values.py. An item that is not eligible by the catalogue of
 --       its date has weight 0, and so has a slot where nothing free has any weight. Where no other
 --       user is there to fit on, the imputed reward is 0, and DR is IPS. Sums are of decimals:
---       those of floats depend on the order in which threads come to them.
+--       those of floats depend on the order in which threads come to them. A weight above 1e9, of
+--       a logged probability that is next to nothing, counts as 1e9: its slot outweighs all others
+--       just as well, which the effective number of slots tells, and squares of it can be added.
 WITH eligible AS (
     SELECT
         days.ds,
@@ -100,7 +102,7 @@ placed AS (
 stated AS (
     SELECT
         placed.user_id,
-        placed.position,
+        placed.position = 1 AS is_first,
         placed.y,
         placed.weight / placed.p_logged AS odds,
         coalesce(positions.rate, 0) * placed.rate AS q,
@@ -119,25 +121,24 @@ stated AS (
 weighed AS (
     SELECT
         user_id,
-        position,
+        is_first,
         y,
         q,
-        CASE WHEN free > 1e-9 THEN odds / free ELSE 0 END AS w,
+        CASE WHEN free > 1e-9 THEN least(odds / free, 1e9) ELSE 0 END AS w,
         CASE WHEN free > 1e-9 THEN position_rate * free_reward / free ELSE 0 END AS d
     FROM stated
 )
 
 SELECT
     user_id,
-    position,
-    count(*)::DOUBLE AS n,
-    sum(y)::DOUBLE AS y,
-    sum(w::DECIMAL(38, 12))::DOUBLE AS w,
-    sum((w * y)::DECIMAL(38, 12))::DOUBLE AS wy,
-    sum((w * w)::DECIMAL(38, 12))::DOUBLE AS ww,
-    sum((least(w, $most_weight) * y)::DECIMAL(38, 12))::DOUBLE AS w_clipped_y,
-    sum((d + w * (y - q))::DECIMAL(38, 12))::DOUBLE AS dr,
+    is_first,
+    count(*) AS n,
+    sum(y) AS y,
+    sum(w::DECIMAL(38, 12)) AS w,
+    sum((w * y)::DECIMAL(38, 12)) AS wy,
+    sum((w * w)::DECIMAL(38, 12)) AS ww,
+    sum((least(w, $most_weight) * y)::DECIMAL(38, 12)) AS w_clipped_y,
+    sum((d + w * (y - q))::DECIMAL(38, 12)) AS dr,
     max(w) AS w_max
 FROM weighed
-GROUP BY user_id, position
-ORDER BY user_id, position
+GROUP BY user_id, is_first

@@ -17,7 +17,7 @@ from tasks.lake.literals import render
 from tasks.lake.session import Session
 from tasks.records import TableVersion
 
-SLOTS = {"first position": "position = 1", "all positions": "true"}
+SLOTS = {"first position": "is_first", "all positions": "true"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def sums_of(log: Log, policy: Stated, behaviour: str) -> dict[str, UserSums]:
 
 def _sums(s: Session, where: str) -> UserSums:
     names = [name for name in UserSums.__dataclass_fields__ if name != "w_max"]
-    columns = ", ".join(f"sum({name}) AS {name}" for name in names)
+    columns = ", ".join(f"sum({name})::DOUBLE AS {name}" for name in names)
     found = s.con.sql(
         f"SELECT {columns}, max(w_max) AS w_max FROM policy_sums WHERE {where} "
         "GROUP BY user_id ORDER BY user_id"

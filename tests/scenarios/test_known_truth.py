@@ -1,32 +1,20 @@
 """Estimates against the sample shop's truth: what policies would really have earned."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tasks.estimate.diagnostics import LOGGED, diagnose
 from tasks.estimate.log import opened_log
-from tasks.estimate.policies import POPULARITY, UNIFORM, Stated, estimate, impute, sums_of
-from tasks.estimate.values import PolicyValue, overlap, policy_values
-from tasks.lake.session import session
+from tasks.estimate.policies import Stated, estimate, impute, sums_of
+from tasks.estimate.values import Estimator, PolicyValue, overlap, policy_values
 from tasks.sample import ShopSettings
-from tests.scenarios.truths import World, build
+from tests.scenarios.truths import SMALL, World, build, findings, liking
 
 ITEM = "item propensity"
-# The last half of the catalogue, a fifth of it five times as much for each user by its number.
-PERSONAL = Stated(
-    name="personal",
-    states="the second half of the catalogue; to every user some items of it more",
-    item_weights="""
-SELECT DISTINCT item_id, 1.0 AS weight FROM clean.items WHERE item_id >= 'i00400'
-""",
-    user_weights="""
-SELECT DISTINCT f.user_id, i.item_id, 4.0 AS weight
-FROM features.feedback_daily AS f CROSS JOIN (SELECT DISTINCT item_id FROM clean.items) AS i
-WHERE i.item_id >= 'i00400' AND (f.user_id[2:]::INTEGER + i.item_id[2:]::INTEGER) % 5 = 0""",
-)
+CLAIMED: tuple[Estimator, ...] = ("snips", "dr")
 
 
 @pytest.fixture(scope="module")
@@ -46,42 +34,30 @@ def estimates(world: World, policy: Stated) -> dict[str, dict[str, PolicyValue]]
     }
 
 
-def weights(world: World, policy: Stated) -> tuple[Any, Any]:
-    """The same weights, worked out from the truth folder and a plain count of events."""
-    numbers = np.arange(world.n_items)
-    if policy is UNIFORM:
-        return np.ones(world.n_items), None
-    if policy is POPULARITY:
-        with session(world.shop.lake, world.shop.settings.compute) as s:
-            s.read("clean.events")
-            rows = s.rows(
-                "SELECT item_id, count(*) FROM clean.events WHERE superseded_at IS NULL GROUP BY 1"
-            )
-        counts = dict(rows)
-        return np.sqrt([1.0 + counts.get(item, 0) for item in world.truth.item_ids]), None
-    half = (numbers >= 400).astype(float)
-    users = np.arange(len(world.p_click))
-    return half, 4.0 * half * ((users[:, None] + numbers[None, :]) % 5 == 0)
-
-
-@pytest.mark.parametrize("policy", [UNIFORM, POPULARITY, PERSONAL], ids=lambda each: each.name)
-def test_snips_and_dr_find_the_true_value_and_the_naive_mean_does_not(
-    world: World, policy: Stated
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_weights_find_what_is_true_where_the_naive_mean_is_far_off(
+    seed: int, tmp_path: Path
 ) -> None:
-    truth, found = world.value(*weights(world, policy)), estimates(world, policy)
-    for slots, of_slots in found.items():
-        print(f"\n{policy.name}, {slots}: true {truth[slots]:.4f}", end="")
-        for name in ("snips", "dr"):
-            value = of_slots[name]
-            assert value.value is not None
-            assert value.se is not None
-            print(f", {name} {value.value:.4f} ({value.se:.4f})", end="")
-            assert abs(value.value - truth[slots]) < 0.01
-            assert abs(value.value - truth[slots]) < 4 * value.se
-    naive = found["first position"]["naive"].value
-    assert naive is not None
-    print(f", naive {naive:.4f}")
-    assert abs(naive - truth["first position"]) > 0.05
+    """Three policies, clicks; standard errors are below 0.003, so 0.01 is no luck."""
+    world = build(replace(SMALL, seed=seed), tmp_path)
+    found = list(findings(world))
+    assert len(found) == 6
+    for each in found:
+        naive = each.error("naive")
+        print(f"{each.policy}, {each.slots}: true {each.truth:.4f}, naive {naive:+.4f}", end="")
+        assert each.verdict == "ok"
+        assert abs(naive) >= 0.05
+        for name in CLAIMED:
+            error, se = each.error(name), each.values[name].se
+            print(f", {name} {error:+.4f} ({se:.4f})", end="")
+            assert se is not None
+            assert se < 0.003
+            assert abs(error) <= 0.01
+        print()
+    likings = liking(world)
+    print(likings)
+    assert abs(likings.naive - likings.uniform) >= 0.1
+    assert abs(likings.weighted - likings.uniform) <= 0.01
 
 
 def told(world: World) -> dict[tuple[str, str, str], dict[str, Any]]:

@@ -146,3 +146,52 @@ def test_few_slots_give_a_verdict_and_no_value(shop: Shop) -> None:
     assert {row["verdict"] for row in rows} == {"no overlap"}
     assert {row["value"] for row in rows if row["estimator"] != "naive"} == {None}
     assert {row["value"] for row in rows if row["estimator"] == "naive"} == {1.0}
+
+
+def many(p: float, n: int = 300) -> list[list[dict[str, Any]]]:
+    """Requests of as many users, who see the three items by turns; every second one clicks."""
+    return [request(each, f"user{each}", (ITEMS[each % 3], p, each % 2 == 0)) for each in range(n)]
+
+
+def assert_every_number_is_one(rows: list[dict[str, Any]]) -> None:
+    numbers = [value for row in rows for value in row.values() if isinstance(value, float)]
+    assert len(numbers) > 10
+    assert np.isfinite(numbers).all()
+
+
+def test_equal_probabilities_that_are_wrong_are_told(shop: Shop) -> None:
+    """Of three items each would be 1/3; the shop logs 1/2."""
+    log(shop.lake, *many(0.5))
+    rows = [row for row in estimated(shop) if row["policy"] == "uniform"]
+    assert_every_number_is_one(rows)
+    assert {row["verdict"] for row in rows} == {"weak overlap"}
+    assert {round(row["mean_weight"], 9) for row in rows} == {round(2 / 3, 9)}
+
+
+def test_equal_probabilities_that_are_right_leave_the_naive_mean(shop: Shop) -> None:
+    log(shop.lake, *many(1 / 3))
+    rows = [row for row in estimated(shop) if row["policy"] == "uniform"]
+    assert {row["verdict"] for row in rows} == {"ok"}
+    for row in rows:
+        assert row["value"] == pytest.approx(0.5, abs=0.02 if row["estimator"] == "dr" else 1e-9)
+
+
+def test_one_slot_of_next_to_no_probability_takes_the_overlap_away(shop: Shop) -> None:
+    log(shop.lake, *many(1 / 3), request(999, "zoe", ("tea", 1e-300, True)))
+    rows = estimated(shop)
+    assert_every_number_is_one(rows)
+    assert {row["verdict"] for row in rows} == {"no overlap"}
+    assert {row["value"] for row in rows if row["estimator"] != "naive"} == {None}
+
+
+def test_an_item_that_was_never_shown_and_a_single_user_give_numbers(shop: Shop) -> None:
+    """Ink is never shown; nobody else is there to fit imputed rewards on, so DR is IPS."""
+    slots = [request(each, "anna", ("tea", 0.5, each % 2 == 0)) for each in range(300)]
+    log(shop.lake, *slots)
+    rows = [row for row in estimated(shop) if row["policy"] == "uniform"]
+    assert_every_number_is_one(rows)
+    assert {row["n_users"] for row in rows} == {1}
+    assert {row["se"] for row in rows} == {None}
+    values = {row["estimator"]: row["value"] for row in rows if row["slots"] == "all positions"}
+    assert values["dr"] == values["ips"]
+    assert values["ips"] == pytest.approx(1 / 3)
