@@ -38,6 +38,27 @@ def test_shipped_mappings_are_valid(name: str) -> None:
     assert load_mapping(name).name == name
 
 
+def with_impressions(**fields: object) -> dict[str, Any]:
+    source = {
+        "files": "shown/*.jsonl",
+        "columns": {"request_id": "r", "user_id": "u", "item_id": "i"},
+        "time": {"column": "t", "unit": "s"},
+    }
+    return with_("impressions", source | fields)
+
+
+def test_random_policies_are_values_of_a_mapped_policy() -> None:
+    assert check(Mapping, with_impressions(), where="here").impressions is not None
+    named = {"request_id": "r", "user_id": "u", "item_id": "i", "policy": "p"}
+    mapping = check(
+        Mapping, with_impressions(random_policies=["dice"], columns=named), where="here"
+    )
+    assert mapping.impressions is not None
+    assert mapping.impressions.random_policies == ("dice",)
+    with pytest.raises(SettingsError, match="need it mapped"):
+        check(Mapping, with_impressions(random_policies=["dice"]), where="here")
+
+
 def test_the_least_mapping() -> None:
     mapping = check(Mapping, least(), where="here")
     assert list(mapping.sources()) == ["events"]
