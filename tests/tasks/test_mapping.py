@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from tasks.errors import SettingsError
+from tasks.ingest.deliveries import mapping_hash
 from tasks.mapping import SHIPPED, Mapping, load_mapping
 from tasks.settings import check
 
@@ -57,6 +58,15 @@ def test_random_policies_are_values_of_a_mapped_policy() -> None:
     assert mapping.impressions.random_policies == ("dice",)
     with pytest.raises(SettingsError, match="need it mapped"):
         check(Mapping, with_impressions(random_policies=["dice"]), where="here")
+
+
+def test_naming_random_policies_reads_no_file_again() -> None:
+    columns = {"request_id": "r", "user_id": "u", "item_id": "i", "policy": "p"}
+    before, after = (
+        check(Mapping, with_impressions(columns=columns, random_policies=named), where="here")
+        for named in ([], ["dice"])
+    )
+    assert mapping_hash(before, "impressions") == mapping_hash(after, "impressions")
 
 
 def test_the_least_mapping() -> None:
