@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import TrainingError
@@ -41,6 +41,7 @@ def as_dict(data: Interactions) -> dict[tuple[str, str], float]:
     }
 
 
+@settings(deadline=None)  # the first example starts polars
 @given(rows=many_rows, seed=st.randoms())
 def test_arrays_hold_the_summed_rows_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, rows: Rows, seed: object
