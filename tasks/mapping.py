@@ -282,6 +282,10 @@ class Events(Dated):
 class Impressions(Dated):
     """What was shown, and what could have been."""
 
+    random_policies: tuple[str, ...] = Field(
+        default=(), description="values of policy under which each item was as likely"
+    )
+
 
 def raw_columns(source: Source) -> list[str]:
     """The raw columns that the mapping names, in order, each once."""
@@ -326,6 +330,7 @@ class Mapping(Frozen):
     def _sources_fit(self) -> "Mapping":
         for dataset, source in self.sources().items():
             source.check_fields(dataset)
+        self._check_random_policies()
         named = {*self.behaviours.positives, *self.behaviours.seen}
         if "impression" in self.events.behaviour.names:
             raise ValueError("an event cannot be an impression: map [impressions] instead")
@@ -336,6 +341,13 @@ class Mapping(Frozen):
                 f"it gives {', '.join(sorted(self.events.behaviour.names))}"
             )
         return self
+
+    def _check_random_policies(self) -> None:
+        source = self.impressions
+        if source is None or not source.random_policies:
+            return
+        if "policy" not in {*source.columns, *source.expressions}:
+            raise ValueError("random_policies are values of policy: impressions need it mapped")
 
     def sources(self) -> dict[str, Source]:
         """The datasets that are mapped, events first."""

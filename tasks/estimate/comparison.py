@@ -24,11 +24,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 import sql
+from tasks.estimate.intervals import LEAST_USERS, Floats
 from tasks.estimate.log import Log, opened_log
 from tasks.estimate.policies import Stated, impute, sums_of
 from tasks.estimate.values import (
     Estimator,
-    Floats,
     PolicyValue,
     UserSums,
     change,
@@ -43,7 +43,6 @@ from tasks.shop import Parameters, Shop
 
 ESTIMATORS: tuple[Estimator, ...] = ("ips", "clipped_ips", "snips", "dr")
 KINDS = ("age_band", "country", "activity")
-LEAST_USERS = 30  # of a segment; below, nothing is said about it
 _WORST = ("ok", "weak overlap", "no overlap")
 Mask = npt.NDArray[np.bool_]
 Row = dict[str, Any]

@@ -1,4 +1,4 @@
-"""How good top-K lists are against what users did later. Relevance is binary.
+"""How good top-K lists are against what users did later. Relevance of a pair is binary.
 
 For user u with relevant items R_u (not empty) and list l_1 .. l_K, hit_r = [l_r in R_u]:
 
@@ -6,15 +6,23 @@ For user u with relevant items R_u (not empty) and list l_1 .. l_K, hit_r = [l_r
     HitRate@K  = [sum_r hit_r > 0]
     NDCG@K     = DCG / IDCG,  DCG = sum_r hit_r / log2(r + 1),
                  IDCG = sum_{r=1..min(K, |R_u|)} 1 / log2(r + 1)
-    Coverage@K = items in anyone's first K / items that may be listed
+    MRR@K      = 1 / r of the first hit, 0 without one
 
-each but the last averaged over the users with a relevant item; users without one are not
-counted. The denominator of Recall is |R_u|, not min(K, |R_u|). NDCG: K. Jarvelin, J. Kekalainen,
-"Cumulated gain-based evaluation of IR techniques", TOIS 2002, with the discount 1 / log2(r + 1)
-of C. Burges et al., "Learning to rank using gradient descent", ICML 2005.
+each averaged over the users with a relevant item; users without one are not counted. The
+denominator of Recall is |R_u|, not min(K, |R_u|). NDCG: K. Jarvelin, J. Kekalainen, "Cumulated
+gain-based evaluation of IR techniques", TOIS 2002, with the discount 1 / log2(r + 1) of C. Burges
+et al., "Learning to rank using gradient descent", ICML 2005. MRR: E. Voorhees, "The TREC-8 question
+answering track report", 1999.
+
+All but Recall depend on how many relevant items a user has, so that evaluations which know more or
+fewer of them cannot be compared. A relevant pair taken as a case of its own, with one relevant
+item at rank r of its user's list, has
+
+    Recall@K = HitRate@K = [r <= K]      NDCG@K = [r <= K] / log2(r + 1)      MRR@K = [r <= K] / r
+
+which are sums over pairs, and so can be weighted pair by pair.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +32,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int32]
 OffsetArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+_AT_ONCE = 1 << 18  # pairs compared with their lists in one go: 20 MB at K = 20
 
 
 class Relevant(Protocol):
@@ -39,77 +47,77 @@ class Relevant(Protocol):
         """Relevant item positions, [nnz]."""
 
 
-@dataclass(frozen=True)
-class RankingMetric:
-    """One number; value is None where no user (or, for coverage, no item) counts."""
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Relevant pairs and where their user's list holds them; users without a pair have no place."""
 
-    metric: str  # recall, ndcg, hit_rate or coverage
-    k: int
-    value: float | None
-    n_users: int  # users averaged over; for coverage, users with a list
+    user: OffsetArray  # [n] ascending, 0 to n_users - 1
+    rank: IntArray  # [n] from 1; 0: not listed
+
+    @property
+    def n_users(self) -> int:
+        """Users with a relevant pair."""
+        return int(self.user[-1]) + 1 if len(self.user) else 0
+
+    def only(self, pairs: OffsetArray) -> "Found":
+        """These of the pairs, given in ascending order."""
+        return Found(_renumbered(self.user[pairs]), self.rank[pairs])
+
+    def summed(self, values: FloatArray) -> FloatArray:
+        """Values of pairs [n], summed by user [n_users]."""
+        return np.bincount(self.user, values, self.n_users).astype(np.float64)
 
 
-def ranking_metrics(
-    lists: IntArray, relevant: Relevant, *, ks: Sequence[int] = (10, 20), n_allowed: int
-) -> list[RankingMetric]:
-    """Recall, NDCG, hit rate and coverage of lists at each k.
+def found(lists: IntArray, relevant: Relevant) -> Found:
+    """Look for every relevant pair in its user's list.
 
     Args:
-        lists: [U, K] item positions best first, -1 where a list is short; k > K counts as K.
+        lists: [U, K] item positions best first, -1 where a list is short.
         relevant: U rows.
-        ks: list lengths, at least 1.
-        n_allowed: how many items may be listed at all.
     """
-    n_relevant = np.diff(relevant.indptr)
-    counted = n_relevant > 0
-    hits = hit_matrix(lists, relevant)[counted]
-    return [
-        metric
-        for k in ks
-        for metric in (
-            *_accuracy(hits[:, :k], n_relevant[counted], k),
-            _coverage(lists[:, :k], k, n_allowed),
-        )
-    ]
+    rows = np.repeat(np.arange(len(lists), dtype=np.int64), np.diff(relevant.indptr))
+    rank = np.zeros(len(rows), dtype=np.int32)
+    for start in range(0, len(rows), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        is_there = lists[rows[some]] == relevant.indices[some, None]  # [n, K]
+        rank[some] = np.where(is_there.any(axis=1), is_there.argmax(axis=1) + 1, 0)
+    return Found(_renumbered(rows), rank)
+
+
+def of_users(pairs: Found, k: int) -> dict[str, FloatArray]:
+    """Recall, NDCG, hit rate and MRR at k of each user with a relevant pair, [n_users] each."""
+    of = of_pairs(pairs, k)
+    n_relevant = pairs.summed(np.ones(len(pairs.user)))
+    n_hits = pairs.summed(of["recall"])
+    ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))  # [k]
+    gained = pairs.summed(of["ndcg"]) / ideal[np.minimum(n_relevant, k).astype(np.int64) - 1]
+    best = np.zeros(pairs.n_users)
+    np.maximum.at(best, pairs.user, of["mrr"])  # the first hit is the one that gains most
+    return {
+        "recall": n_hits / n_relevant,
+        "ndcg": np.minimum(gained, 1.0),  # sums in two orders may differ in their last bit
+        "hit_rate": (n_hits > 0).astype(np.float64),
+        "mrr": best,
+    }
+
+
+def of_pairs(pairs: Found, k: int) -> dict[str, FloatArray]:
+    """Recall, NDCG and MRR at k of each pair as a case of its own, [n] each."""
+    is_hit = (pairs.rank > 0) & (pairs.rank <= k)
+    rank = np.maximum(pairs.rank, 1)
+    return {
+        "recall": is_hit.astype(np.float64),
+        "ndcg": is_hit / np.log2(rank + 1.0),
+        "mrr": is_hit / rank,
+    }
 
 
 def ndcg(lists: IntArray, relevant: Relevant, k: int) -> FloatArray:
     """NDCG@k of each user with a relevant item, in row order."""
-    n_relevant = np.diff(relevant.indptr)
-    counted = n_relevant > 0
-    return _ndcg(hit_matrix(lists, relevant)[counted, :k], n_relevant[counted], k)
+    return of_users(found(lists, relevant), k)["ndcg"]
 
 
-def hit_matrix(lists: IntArray, relevant: Relevant) -> BoolArray:
-    """Whether each listed item is relevant to its user. [U, K] bool."""
-    width = int(max(lists.max(initial=0), relevant.indices.max(initial=0))) + 1
-    users = np.repeat(np.arange(len(lists)), np.diff(relevant.indptr))
-    keys = users * width + relevant.indices
-    wanted = np.arange(len(lists))[:, None] * width + lists
-    found: BoolArray = np.isin(wanted, keys) & (lists >= 0)
-    return found
-
-
-def _accuracy(hits: BoolArray, n_relevant: OffsetArray, k: int) -> Iterator[RankingMetric]:
-    n_hits = hits.sum(axis=1)
-    yield _mean("recall", k, n_hits / n_relevant)
-    yield _mean("ndcg", k, _ndcg(hits, n_relevant, k))
-    yield _mean("hit_rate", k, (n_hits > 0).astype(np.float64))
-
-
-def _ndcg(hits: BoolArray, n_relevant: OffsetArray, k: int) -> FloatArray:
-    discount = 1.0 / np.log2(np.arange(2, k + 2))  # [k]
-    ideal = np.cumsum(discount)[np.minimum(n_relevant, k) - 1]
-    gained = (hits * discount[: hits.shape[1]]).sum(axis=1)
-    values: FloatArray = gained / ideal
-    return values
-
-
-def _mean(metric: str, k: int, values: FloatArray) -> RankingMetric:
-    return RankingMetric(metric, k, float(values.mean()) if len(values) else None, len(values))
-
-
-def _coverage(lists: IntArray, k: int, n_allowed: int) -> RankingMetric:
-    n_listed = len(np.unique(lists[lists >= 0]))
-    n_users = int((lists >= 0).any(axis=1).sum())
-    return RankingMetric("coverage", k, n_listed / n_allowed if n_allowed else None, n_users)
+def _renumbered(rows: OffsetArray) -> OffsetArray:
+    """Ascending numbers without the gaps between them."""
+    numbers: OffsetArray = np.cumsum(np.diff(rows, prepend=rows[:1]) != 0, dtype=np.int64)
+    return numbers

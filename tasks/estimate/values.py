@@ -12,7 +12,7 @@ the imputed rewards under the stated policy, the value per slot is estimated by
     DR            mean(d + w (y - q))              right where p or q is; q is fitted on other users
 
 The slots of one user are not independent: every interval is that of the influence function summed
-within users (cluster-robust), value +- 1.96 standard errors. ESS = sum(w)^2 / sum(w^2).
+within users (cluster-robust, tasks/estimate/intervals.py). ESS = sum(w)^2 / sum(w^2).
 
 D. G. Horvitz, D. J. Thompson, JASA 1952; A. Swaminathan, T. Joachims, "The self-normalized
 estimator for counterfactual learning", NeurIPS 2015; M. Dudik, J. Langford, L. Li, "Doubly robust
@@ -27,11 +27,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from tasks.estimate.intervals import Floats, Linear, linearised
+
 Estimator = Literal["naive", "ips", "clipped_ips", "snips", "dr", "time_split"]
 Verdict = Literal["ok", "weak overlap", "no overlap"]
 
-Z = 1.959964  # of a two-sided interval of 95 %
 LEAST_ESS = 100.0  # slots; below, nothing is said about a policy
 WEAK_ESS_SHARE = 0.1  # of the slots
 MEAN_WEIGHT_ERROR = 0.05  # the weights of a policy that the log supports have mean 1
@@ -122,7 +122,7 @@ def policy_values(sums: UserSums) -> list[PolicyValue]:
     """Every estimate of the value per slot; of a log without overlap only the naive mean."""
     is_supported = overlap(sums).verdict != "no overlap"
     return [
-        _told(name, _linearised(top, bottom) if is_supported or name == "naive" else None)
+        _told(name, linearised(top, bottom) if is_supported or name == "naive" else None)
         for name, top, bottom in _ratios(sums)
     ]
 
@@ -144,17 +144,17 @@ def change(name: Estimator, one: UserSums, other: UserSums) -> PolicyValue:
 def change_of_means(one: Floats, other: Floats) -> PolicyValue:
     """mean(one) / mean(other) - 1 of the same users' figures on the time split, [n_users]."""
     users = np.ones_like(one)
-    return _told("time_split", _relative(_linearised(one, users), _linearised(other, users)))
+    return _told("time_split", _relative(linearised(one, users), linearised(other, users)))
 
 
-def _relative(found: "_Linear | None", base: "_Linear | None") -> "_Linear | None":
+def _relative(found: Linear | None, base: Linear | None) -> Linear | None:
     if found is None or base is None or base.value <= 0:
         return None
     return found.over(base)
 
 
-def _of(name: Estimator, sums: UserSums) -> "_Linear | None":
-    return next(_linearised(top, bottom) for ratio, top, bottom in _ratios(sums) if ratio == name)
+def _of(name: Estimator, sums: UserSums) -> Linear | None:
+    return next(linearised(top, bottom) for ratio, top, bottom in _ratios(sums) if ratio == name)
 
 
 def _ratios(sums: UserSums) -> Iterator[tuple[Estimator, Floats, Floats]]:
@@ -166,43 +166,11 @@ def _ratios(sums: UserSums) -> Iterator[tuple[Estimator, Floats, Floats]]:
     yield "dr", sums.dr, sums.n
 
 
-@dataclass(frozen=True, eq=False)
-class _Linear:
-    """A value and its influence function, [n_users]."""
-
-    value: float
-    influence: Floats
-    n_users: int  # that have a slot
-
-    def __sub__(self, other: "_Linear") -> "_Linear":
-        return _Linear(
-            self.value - other.value,
-            self.influence - other.influence,
-            max(self.n_users, other.n_users),
-        )
-
-    def over(self, base: "_Linear") -> "_Linear":
-        """self / base - 1."""
-        ratio = self.value / base.value
-        influence = (self.influence - ratio * base.influence) / base.value
-        return _Linear(ratio - 1, influence, max(self.n_users, base.n_users))
-
-
-def _linearised(top: Floats, bottom: Floats) -> _Linear | None:
-    """sum(top) / sum(bottom); None where nothing is in the bottom."""
-    total = float(bottom.sum())
-    if total <= 0:
-        return None
-    value = float(top.sum()) / total
-    return _Linear(value, (top - value * bottom) / total, int(np.count_nonzero(bottom)))
-
-
-def _told(name: Estimator, found: _Linear | None) -> PolicyValue:
+def _told(name: Estimator, found: Linear | None) -> PolicyValue:
     """The value with the interval of independent users."""
     if found is None:
         return PolicyValue.nothing(name)
-    value, n_users = found.value, found.n_users
-    if n_users < 2:
-        return PolicyValue(name, value, None, None, None)  # one user has no spread
-    se = float(np.sqrt(np.square(found.influence).sum() * n_users / (n_users - 1)))
-    return PolicyValue(name, value, se, value - Z * se, value + Z * se)
+    interval = found.interval
+    if interval is None:
+        return PolicyValue(name, found.value, None, None, None)
+    return PolicyValue(name, found.value, interval.se, interval.lower, interval.upper)

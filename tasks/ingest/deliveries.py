@@ -169,8 +169,8 @@ def _known(s: Session) -> list[_Known]:
 
 def mapping_hash(mapping: Mapping, dataset: str) -> str:
     """A hash of what decides how a dataset's records are read."""
-    where = {"files", "files_per_day", "optional"}
-    return fingerprint([mapping.sources()[dataset].model_dump_json(exclude=where)])
+    elsewhere = {"files", "files_per_day", "optional", "random_policies"}
+    return fingerprint([mapping.sources()[dataset].model_dump_json(exclude=elsewhere)])
 
 
 def content_key(row: "Delivery | _Known") -> ContentKey:

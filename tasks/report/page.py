@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from tasks.report import readings
 from tasks.report.questions import Row, answers
 from tasks.report.sketches import sketches
 from tasks.report.words import FILTERS
@@ -29,6 +30,7 @@ def render_night(con: duckdb.DuckDBPyConnection, ds: date) -> str:
         longest=max((row["seconds"] for row in rows["stages"]), default=0),
         gini={row["kind"]: row["gini"] for row in rows["concentration"]},
         estimators=_estimators(rows["propensities"]),
+        readings=readings,
         pictures=sketches(rows),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from markupsafe import Markup
 
-from tasks.report import pictures
+from tasks.report import pictures, readings
 from tasks.report.questions import Row
 
 Rows = dict[str, list[Row]]
@@ -12,7 +12,7 @@ Rows = dict[str, list[Row]]
 
 def sketches(rows: Rows) -> dict[str, Markup]:
     """The pictures that can be drawn; one with nothing to draw is left out."""
-    drawn = {name: draw(rows[name]) for name, draw in _DRAWN.items() if rows[name]}
+    drawn = {name: draw(rows[asked]) for name, (asked, draw) in _DRAWN.items() if rows[asked]}
     # Every text in a picture went through Matplotlib's or our own escaping.
     return {name: Markup(picture) for name, picture in drawn.items() if picture}
 
@@ -97,22 +97,41 @@ def _comparisons(rows: list[Row]) -> str:
 
 def _metrics(rows: list[Row]) -> str:
     k = max(row["k"] for row in rows)
-    values = {(row["model"], row["metric"]): row["score"] for row in rows if row["k"] == k}
+    shares = [row for row in readings.plain(rows) if row["k"] == k and row["metric"] != "novelty"]
+    values = {(row["model"], row["metric"]): row["score"] for row in shares}
     metrics = sorted({metric for _, metric in values})
     models = sorted({model for model, _ in values})
     series = {model: [values.get((model, metric)) for metric in metrics] for model in models}
-    groups = [f"{metric.replace('_', ' ')} @{k}" for metric in metrics]
+    groups = [metric.replace("_", " ") for metric in metrics]
     return pictures.bars("metrics", f"Metrics at {k} by model", groups, series)
 
 
+def _readings(rows: list[Row]) -> str:
+    """Recall of each model under each reading, with intervals."""
+    entries = [entry for entry in readings.all_pairs(rows) if entry["metric"] == "recall"]
+    series: dict[str, dict[str, pictures.Interval]] = {}
+    for name, label in readings.NAMES.items():
+        for entry in entries:
+            row = entry["of"].get(name)
+            if row is not None and row["low"] is not None:
+                interval = (row["low"], row["score"], row["high"])
+                series.setdefault(label, {})[entry["model"]] = interval
+    if not series:
+        return ""
+    k = entries[0]["k"]
+    title = f"Recall at {k} under three readings, with 95 % intervals"
+    return pictures.intervals("readings", title, f"recall @{k} of positive pairs", series)
+
+
 _SHOWN = {"naive": "naive: what was shown", "snips": "SNIPS", "dr": "DR"}
-_DRAWN: dict[str, Callable[[list[Row]], str]] = {
-    "traffic": _traffic,
-    "behaviours": _behaviours,
-    "concentration": _concentration,
-    "propensities": _propensities,
-    "metrics": _metrics,
-    "policies": _policies,
-    "comparisons": _comparisons,
-    "diagnostics": _diagnostics,
+_DRAWN: dict[str, tuple[str, Callable[[list[Row]], str]]] = {
+    "traffic": ("traffic", _traffic),
+    "behaviours": ("behaviours", _behaviours),
+    "concentration": ("concentration", _concentration),
+    "propensities": ("propensities", _propensities),
+    "metrics": ("metrics", _metrics),
+    "readings": ("metrics", _readings),
+    "policies": ("policies", _policies),
+    "comparisons": ("comparisons", _comparisons),
+    "diagnostics": ("diagnostics", _diagnostics),
 }

@@ -22,6 +22,7 @@ from tasks.train.csr import BoolArray, Csr, IntArray, OffsetArray, from_keys
 FloatArray = npt.NDArray[np.float32]
 Source: TypeAlias = pa.Table | pa.RecordBatchReader | Sequence[Path]
 """Rows of a table, or the Parquet files that hold them."""
+ValueArrays: TypeAlias = dict[str, npt.NDArray[np.float64]]
 T = TypeVar("T", bound=np.generic)
 
 
@@ -96,6 +97,27 @@ def pairs_to_csr(pairs: Source, users: pa.Array, items: pa.Array, folder: Path) 
     encoded = _encode(rows, _series(users), _series(items))
     keys = np.unique(encoded["key"].to_numpy())
     return from_keys(keys, len(users), len(items))
+
+
+def values_of_pairs(pairs: Source, data: Interactions, wanted: Csr, folder: Path) -> ValueArrays:
+    """What rows say of the wanted pairs: each column but the ids as f64, [nnz], 0 if not said.
+
+    Args:
+        pairs: user_id str, item_id str, and columns of numbers; no pair twice.
+        data: whose users and items the rows and columns of `wanted` are.
+        wanted: the pairs, in whose order the values come.
+        folder: takes the rows of a reader while they are read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = _scan(pairs, folder / "values.parquet")
+    names = [name for name in rows.collect_schema().names() if name not in ("user_id", "item_id")]
+    told = _encode(rows, _series(data.users), _series(data.items), *names).sort("key")
+    keys, asked = told["key"].to_numpy(), wanted.keys()
+    at = np.minimum(np.searchsorted(keys, asked), max(len(keys) - 1, 0))
+    if not len(keys):
+        return {name: np.zeros(len(asked)) for name in names}
+    is_told = keys[at] == asked
+    return {name: np.where(is_told, told[name].to_numpy()[at], 0.0) for name in names}
 
 
 def positions(ids: pa.Array, among: pa.Array) -> IntArray:

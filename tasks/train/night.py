@@ -14,19 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.estimate.ranking import RankingMetric, ranking_metrics
+from tasks.estimate.quality import Quality
 from tasks.lake.session import Session, session
 from tasks.records import TableVersion
 from tasks.scratch import scratch
 from tasks.shop import Shop
-from tasks.train import registry
+from tasks.train import measuring, registry
 from tasks.train.arrays import Interactions, build_interactions, item_mask, pairs_to_csr
 from tasks.train.lists import ids, write_trials
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.registry import SavedModel
 from tasks.train.topk import top_k
 
-KS = (10, 20)
 Moved = Callable[[int, int, str], None]
 _TRAINING = (
     "SELECT user_id, item_id, weight FROM train.examples UNION ALL "
@@ -50,18 +49,16 @@ def train_model(
         s.read("features.item_propensities", since=ds, upto=ds)
         before = _interactions(s, "SELECT user_id, item_id, weight FROM train.examples", work / "a")
         holdout = _holdout(s, shop, before, work / "b")
-        choosing, measuring = _halves(holdout)
+        choosing, judging = _halves(holdout)
         first = _fit(shop, name, before, choosing, None, moved)
-        metrics = _measure(
-            first, measuring, int(s.value("SELECT count(*) FROM serve.eligible_items"))
-        )
+        metrics = _measure(s, shop, ds, before, first, judging, work / "d")
         trials = write_trials(shop, s, ds, release, first)
         last = first
         if holdout is not None:
             everything = _interactions(s, _TRAINING, work / "c")
             last = _fit(shop, name, everything, None, first.best_epoch or None, moved)
         saved = registry.save(last, shop.lake.root.absolute() / "models")
-    return saved, [_write_metrics(shop, ds, saved, metrics), *trials]
+    return saved, [measuring.write(shop, ds, saved, metrics), *trials]
 
 
 def _interactions(s: Session, select: str, work: Path) -> Interactions:
@@ -99,10 +96,10 @@ def _halves(holdout: Holdout | None) -> tuple[Holdout | None, Holdout | None]:
     users = np.flatnonzero(holdout.relevant.sizes())
     if len(users) < 2:
         return holdout, holdout
-    choosing, measuring = (
+    choosing, judging = (
         replace(holdout, relevant=holdout.relevant.only(users[start::2])) for start in (0, 1)
     )
-    return choosing, measuring
+    return choosing, judging
 
 
 def _fit(
@@ -127,34 +124,24 @@ def _fit(
     )
 
 
-def _measure(trained: Trained, holdout: Holdout | None, n_eligible: int) -> list[RankingMetric]:
+def _measure(
+    s: Session,
+    shop: Shop,
+    ds: date,
+    data: Interactions,
+    trained: Trained,
+    holdout: Holdout | None,
+    work: Path,
+) -> list[Quality]:
     if holdout is None:
         return []
     rows = np.flatnonzero(holdout.relevant.sizes())
     lists = top_k(
         trained.model.user_vectors()[rows],
         trained.model.item_vectors(),
-        max(KS),
+        max(measuring.KS),
         seen=None if holdout.seen is None else holdout.seen.take(rows),
         allowed=holdout.allowed,
     )
-    return ranking_metrics(lists.items, holdout.relevant.take(rows), ks=KS, n_allowed=n_eligible)
-
-
-def _write_metrics(
-    shop: Shop, ds: date, saved: SavedModel, metrics: list[RankingMetric]
-) -> TableVersion:
-    rows = [
-        {
-            "model_version": saved.model_version,
-            "metric": each.metric,
-            "k": each.k,
-            "value": each.value,
-            "n_users": each.n_users,
-            "ds": ds,
-            "model": saved.model,
-        }
-        for each in metrics
-        if each.value is not None
-    ]
-    return shop.lake.put("train.metrics", {"ds": ds, "model": saved.model}, rows)
+    case = measuring.Case(data, holdout.relevant, lists.items)
+    return measuring.measure(s, shop, ds, case, work)

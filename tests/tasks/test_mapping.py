@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from tasks.errors import SettingsError
+from tasks.ingest.deliveries import mapping_hash
 from tasks.mapping import SHIPPED, Mapping, load_mapping
 from tasks.settings import check
 
@@ -36,6 +37,36 @@ def with_(path: str, value: object) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.toml")))
 def test_shipped_mappings_are_valid(name: str) -> None:
     assert load_mapping(name).name == name
+
+
+def with_impressions(**fields: object) -> dict[str, Any]:
+    source = {
+        "files": "shown/*.jsonl",
+        "columns": {"request_id": "r", "user_id": "u", "item_id": "i"},
+        "time": {"column": "t", "unit": "s"},
+    }
+    return with_("impressions", source | fields)
+
+
+def test_random_policies_are_values_of_a_mapped_policy() -> None:
+    assert check(Mapping, with_impressions(), where="here").impressions is not None
+    named = {"request_id": "r", "user_id": "u", "item_id": "i", "policy": "p"}
+    mapping = check(
+        Mapping, with_impressions(random_policies=["dice"], columns=named), where="here"
+    )
+    assert mapping.impressions is not None
+    assert mapping.impressions.random_policies == ("dice",)
+    with pytest.raises(SettingsError, match="need it mapped"):
+        check(Mapping, with_impressions(random_policies=["dice"]), where="here")
+
+
+def test_naming_random_policies_reads_no_file_again() -> None:
+    columns = {"request_id": "r", "user_id": "u", "item_id": "i", "policy": "p"}
+    before, after = (
+        check(Mapping, with_impressions(columns=columns, random_policies=named), where="here")
+        for named in ([], ["dice"])
+    )
+    assert mapping_hash(before, "impressions") == mapping_hash(after, "impressions")
 
 
 def test_the_least_mapping() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks.estimate.values import UserSums, Z, overlap, policy_values
+from tasks.estimate.intervals import Z
+from tasks.estimate.values import UserSums, overlap, policy_values
 from tests.scenarios.real_data import FOLDER
 from tests.tasks.estimate.test_values import by_name, sums
 

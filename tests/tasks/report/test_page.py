@@ -71,8 +71,21 @@ ROWS = {
             unnest([false, false, true, true]) AS is_clipped,
             'popularity_power_law' AS estimator, {DS} AS ds""",
     "train.metrics": f"""
-        SELECT unnest(['bpr', 'popularity']) AS model, 'v1' AS model_version, 'recall' AS metric,
-            20 AS k, unnest([0.1234, 0.0567]) AS value, 3 AS n_users, {DS} AS ds""",
+        SELECT unnest(['bpr', 'popularity', 'bpr', 'bpr', 'popularity', 'popularity', 'bpr', 'bpr'])
+            AS model, 'v1' AS model_version,
+            unnest(['time split', 'time split', 'time split', 'snips', 'time split', 'snips',
+                'snips', 'lists']) AS evaluation,
+            unnest(['users', 'users', 'pairs', 'pairs', 'pairs', 'pairs', 'pairs', 'users'])
+            AS average,
+            unnest(['recall', 'recall', 'recall', 'recall', 'recall', 'recall', 'recall',
+                'novelty']) AS metric,
+            20 AS k, unnest(['all', 'all', 'all', 'all', 'all', 'all', 'popularity', 'all'])
+            AS segment_kind,
+            unnest(['all', 'all', 'all', 'all', 'all', 'all', 'tail', 'all']) AS segment,
+            unnest([0.1234, 0.0567, 0.21, 0.11, 0.07, 0.06, 0.03, 4.5]) AS value,
+            unnest([NULL, NULL, 0.19, 0.1, 0.05, 0.04, 0.02, 4.4]) AS lower,
+            unnest([NULL, NULL, 0.23, 0.12, 0.09, 0.08, 0.04, 4.6]) AS upper,
+            3 AS n_users, 9 AS n_pairs, 'a mean of something' AS estimand, {DS} AS ds""",
     "train.propensity_diagnostics": f"""
         SELECT 'item propensity' AS weight, unnest(['balance', 'calibration']) AS measure,
             unnest(['policy_score', 'tenth 1 of popularity']) AS about,
@@ -163,7 +176,15 @@ def text_of(html: str) -> str:
         "events 2 3.0 KiB 1,000 970 10 20 1",
         "occurred_at is no time 20 1",
         "popularity reweighting (power law) ; 4 items, 2 (50.0 %) raised to the clip",
-        "recall 20 bpr v1 0.1234 3",
+        "recall 20 bpr v1 0.1234 – 3",
+        "novelty (bits) 20 bpr v1 4.5000 4.4000 to 4.6000 3",
+        "bpr: recall 0.2100 on the time split, 0.1100 had every item been as likely to be shown: "
+        "the time split credits it with finding what was shown anyway.",
+        "popularity: recall 0.0700 on the time split, 0.0600 had every item been as likely to be "
+        "shown: the intervals meet, so no effect of exposure can be told.",
+        "bpr recall 20 0.2100 0.1900 to 0.2300 – 0.1100 0.1000 to 0.1200",
+        "bpr popularity tail – – 0.0300 0.0200 to 0.0400",
+        "No positive pair came from a randomised request",
         "model bpr v1 3 75.0 % 2",
         "item-b – 66.7 % 1.5 1",
         "2 users (66.7 % of the active) have fewer rows",
@@ -187,8 +208,8 @@ def test_failed_checks_come_first_the_gravest_before_the_others(page: str) -> No
 
 
 def test_pictures_have_a_text_and_no_two_elements_one_id(page: str) -> None:
-    assert page.count("<svg") == page.count('role="img" aria-label=') == 8
-    assert page.count("<figcaption>") == 8
+    assert page.count("<svg") == page.count('role="img" aria-label=') == 9
+    assert page.count("<figcaption>") == 9
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", page)) <= set(ids)

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import TrainingError
@@ -15,7 +15,9 @@ from tasks.train.arrays import (
     item_mask,
     pairs_to_csr,
     positions,
+    values_of_pairs,
 )
+from tasks.train.csr import from_keys
 
 Rows = list[tuple[str, str, float]]
 ids = st.text("abé0 \n", max_size=3)
@@ -39,6 +41,7 @@ def as_dict(data: Interactions) -> dict[tuple[str, str], float]:
     }
 
 
+@settings(deadline=None)  # the first example starts polars
 @given(rows=many_rows, seed=st.randoms())
 def test_arrays_hold_the_summed_rows_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, rows: Rows, seed: object
@@ -115,3 +118,23 @@ def test_positions_and_masks() -> None:
     items = pa.array(["x", "y", "z"], pa.large_string())
     assert positions(pa.array(["z", "q"]), items).tolist() == [2, -1]
     assert item_mask(pa.array(["q", "y"]), items).tolist() == [False, True, False]
+
+
+def test_values_of_pairs_stand_beside_their_pairs(tmp_path: Path) -> None:
+    data = build_interactions(as_table([("a", "x", 1), ("b", "y", 1), ("b", "z", 1)]), tmp_path)
+    wanted = from_keys(np.array([1, 2, 3]), 2, 3)  # (a, y), (a, z), (b, x)
+    said = pa.table(
+        {
+            "user_id": ["b", "a", "a", "c"],
+            "item_id": ["x", "y", "x", "x"],
+            "n": [5, 6, 7, 8],
+            "w": [0.5, 0.25, 0.1, 0.1],
+        }
+    )
+    found = values_of_pairs(said, data, wanted, tmp_path)
+    assert found["n"].tolist() == [6, 0, 5]
+    assert found["w"].tolist() == [0.25, 0, 0.5]
+    nothing = values_of_pairs(said.slice(0, 0), data, wanted, tmp_path)
+    assert {name: values.tolist() for name, values in nothing.items()} == {
+        "n": [0, 0, 0], "w": [0, 0, 0]
+    }  # fmt: skip

@@ -66,7 +66,10 @@ ROWS = {
     "train.examples": f"""
         SELECT unnest(['ann', 'bob']), 'A', 1.0, 2, {AT} - INTERVAL 3 DAY, {DS}""",
     "train.holdout": f"SELECT 'ann', unnest(['A', 'B']), 1.0, 1, {AT}, unnest([false, true]), {DS}",
-    "train.metrics": f"SELECT 'v1', 'recall', 20, 0.4, 3, {DS}, 'bpr'",
+    "train.metrics": f"""
+        SELECT
+            'v1', 'snips', 'pairs', 'recall', 20, 'all', 'all', 0.4, 0.1, 0.2, 0.6, 300, 900,
+            400.0, 'a mean over pairs', {DS}, 'bpr'""",
     "train.policy_values": f"""
         SELECT
             'click', 'uniform', 'each item is as likely', 'all positions', 'snips', 0.1, 0.01,
