@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.estimate.values import Estimator, Z
+from tasks.estimate.intervals import Z
+from tasks.estimate.values import Estimator
 from tasks.sample import ShopSettings
 from tests.scenarios.truths import SMALL, World, build, findings, liking
 
