@@ -13,5 +13,5 @@ SELECT
     verdict,
     sentence
 FROM train.policy_values
-WHERE ds = $ds AND slots = 'all positions'
+WHERE ds = $ds AND slots = 'all positions' AND segment_kind = 'all'
 ORDER BY behaviour, policy, list_position(['naive', 'ips', 'clipped_ips', 'snips', 'dr'], estimator)

@@ -20,13 +20,12 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 import sql
 from tasks.estimate.intervals import LEAST_USERS, Floats
 from tasks.estimate.log import Log, opened_log
-from tasks.estimate.policies import Stated, impute, sums_of
+from tasks.estimate.policies import USERS, Stated, common_reward, impute, sums_of
+from tasks.estimate.segments import Mask, segments
 from tasks.estimate.values import (
     Estimator,
     PolicyValue,
@@ -42,9 +41,7 @@ from tasks.records import TableVersion
 from tasks.shop import Parameters, Shop
 
 ESTIMATORS: tuple[Estimator, ...] = ("ips", "clipped_ips", "snips", "dr")
-KINDS = ("age_band", "country", "activity")
 _WORST = ("ok", "weak overlap", "no overlap")
-Mask = npt.NDArray[np.bool_]
 Row = dict[str, Any]
 
 
@@ -110,9 +107,6 @@ def _read(log: Log, challenger: Lists, champion: Lists) -> None:
     files = pinned.files(lambda found: found["release_id"] in releases)
     log.s.view("serve.trials", scan(pinned.table, files))
     log.s.read("train.holdout", since=log.ds, upto=log.ds)
-    log.s.read("features.behaviours_daily", since=log.since, upto=log.ds)
-    newest = max((day for day in log.lake.pin("clean.users").days() if day <= log.ds), default=None)
-    log.s.read("clean.users", since=newest or log.ds, upto=newest or log.ds)
 
 
 def _lay_out(log: Log, side: str, lists: Lists) -> bool:
@@ -129,7 +123,7 @@ def _lay_out(log: Log, side: str, lists: Lists) -> bool:
 
 
 def _by_value(log: Log, after: Log, sides: dict[str, Lists]) -> Iterator[Row]:
-    reward = _reward(after)
+    reward = common_reward(after)
     if reward is None:
         return
     impute(log, reward)
@@ -137,20 +131,12 @@ def _by_value(log: Log, after: Log, sides: dict[str, Lists]) -> Iterator[Row]:
         sums_of(after, lists.as_policy(side), reward)["all positions"]
         for side, lists in sides.items()
     )
-    users = _users(after, "SELECT DISTINCT user_id FROM policy_sums")
     of_gate = log.shop.settings.gate.estimator
-    for kind, segment, among in _segments(users):
+    for kind, segment, among in _compared(after, USERS):
         estimators = ESTIMATORS if kind == "all" else [e for e in ESTIMATORS if e == of_gate]
         for estimator in estimators:
             row = {"reward": reward, "segment_kind": kind, "segment": segment}
             yield row | _valued(estimator, one.only(among), other.only(among))
-
-
-def _reward(after: Log) -> str | None:
-    """The positive behaviour that most slots with a logged probability led to; None without any."""
-    positives = sorted(after.shop.mapping.behaviours.positives)
-    found = after.s.rows(sql.read("queries/rewards"), after.params | {"positives": positives})
-    return str(found[0][0]) if found else None
 
 
 def _valued(estimator: Estimator, one: UserSums, other: UserSums) -> Row:
@@ -180,10 +166,9 @@ def _interval(told: PolicyValue) -> Row:
 def _by_time_split(after: Log) -> Iterator[Row]:
     found = after.s.stream(sql.read("queries/trial_ndcg"), after.params).read_all()
     after.s.con.register("with_something_to_find", found)
-    users = _users(after, "SELECT user_id FROM with_something_to_find")
     one, other = (found.column(side).to_numpy() for side in ("challenger", "champion"))
     of_gate = after.shop.settings.gate.estimator == "time_split"
-    for kind, segment, among in _segments(users):
+    for kind, segment, among in _compared(after, "SELECT user_id FROM with_something_to_find"):
         if kind == "all" or of_gate:
             row = {"reward": "ndcg", "segment_kind": kind, "segment": segment}
             yield row | _split(one[among], other[among])
@@ -203,19 +188,11 @@ def _split(one: Floats, other: Floats) -> Row:
     }
 
 
-def _users(after: Log, base: str) -> pa.Table:
-    """Each user of `base`, in order: whether both lists serve them, and their segments."""
-    after.s.con.execute(f"CREATE OR REPLACE TABLE compared.users AS {base}")
-    return after.s.stream(sql.read("queries/compared_users"), after.params).read_all()
-
-
-def _segments(users: pa.Table) -> Iterator[tuple[str, str, Mask]]:
-    """Kind, name and users of each segment that is large enough, all first."""
-    served = users.column("is_compared").to_numpy(zero_copy_only=False).astype(np.bool_)
-    yield "all", "all", served
-    for kind in KINDS:
-        labels = users.column(kind).to_numpy(zero_copy_only=False)
-        for label in sorted({label for label in labels if label is not None}):
-            among = served & (labels == label)
-            if among.sum() >= LEAST_USERS:
-                yield kind, label, among
+def _compared(after: Log, users: str) -> Iterator[tuple[str, str, Mask]]:
+    """The segments of the users of a SELECT; of those, only whom both lists serve count."""
+    both = "SELECT user_id FROM compared.champion INTERSECT SELECT user_id FROM compared.challenger"
+    found = after.s.stream(
+        f"SELECT user_id IN ({both}) AS is_compared FROM ({users}) ORDER BY user_id"
+    ).read_all()
+    is_compared = found.column("is_compared").to_numpy(zero_copy_only=False)
+    return segments(after, users, is_compared.astype(np.bool_))

@@ -11,13 +11,16 @@ from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake
 from tasks.shop import Parameters, Shop, parameters
 
+_DAILY = ("features.feedback_daily", "features.popularity_daily", "features.behaviours_daily")
+
 
 @dataclass(frozen=True)
 class Log:
     """A session over the window of one night.
 
-    It reads features.feedback_daily, features.popularity_daily and clean.items, and has
-    stated.eligible (ds, item_id): what could be shown on each date.
+    It reads features.feedback_daily, features.popularity_daily, features.behaviours_daily,
+    clean.items and the newest clean.users, and has stated.eligible (ds, item_id): what could be
+    shown on each date.
     """
 
     shop: Shop
@@ -43,9 +46,11 @@ def opened_log(shop: Shop, ds: date) -> Iterator[Log]:
     """Open the log of the window that ends on `ds`."""
     with session(shop.lake, shop.settings.compute) as s:
         log = Log(shop, ds, s, _parameters(shop, ds))
-        for name in ("features.feedback_daily", "features.popularity_daily"):
+        for name in _DAILY:
             s.read(name, since=log.since, upto=ds)
         s.read("clean.items", upto=ds)
+        newest = max((day for day in shop.lake.pin("clean.users").days() if day <= ds), default=ds)
+        s.read("clean.users", since=newest, upto=newest)
         for schema in ("stated", "imputed"):
             s.con.execute(f"CREATE SCHEMA {schema}")
         select = render(sql.read("queries/eligible_by_day"), log.params)

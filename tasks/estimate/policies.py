@@ -12,11 +12,14 @@ from typing import Any
 
 import sql
 from tasks.estimate.log import Log
+from tasks.estimate.segments import segments
 from tasks.estimate.values import UserSums, overlap, policy_values
 from tasks.lake.literals import render
 from tasks.lake.session import Session
 from tasks.records import TableVersion
 
+THIRDS = ("head", "middle", "tail")
+USERS = "SELECT DISTINCT user_id FROM policy_sums"  # of the policy that was summed last
 SLOTS = {"first position": "is_first", "all positions": "true"}
 
 
@@ -56,12 +59,49 @@ def _rows(log: Log) -> Iterator[dict[str, Any]]:
     n_logged = "SELECT count(*) FROM features.feedback_daily WHERE p_logged IS NOT NULL"
     if not log.s.value(n_logged):
         return
+    common = common_reward(log)
     for behaviour in sorted(log.shop.mapping.behaviours.positives):
         impute(log, behaviour)
         for policy in POLICIES:
-            for slots, sums in sums_of(log, policy, behaviour).items():
-                facts = {"ds": log.ds, "behaviour": behaviour, "policy": policy.name}
-                yield from _told(facts | {"slots": slots, "states": policy.states}, sums)
+            yield from _values(log, policy, behaviour, by_segment=behaviour == common)
+        if behaviour == common:
+            yield from _by_popularity(log, behaviour)
+
+
+def _values(
+    log: Log, policy: Stated, behaviour: str, *, by_segment: bool
+) -> Iterator[dict[str, Any]]:
+    facts = {"behaviour": behaviour, "policy": policy.name, "states": policy.states}
+    everything = {"segment_kind": "all", "segment": "all"}
+    found = sums_of(log, policy, behaviour)
+    for slots, sums in found.items():
+        yield from _told(log, facts | everything | {"slots": slots}, sums)
+    if not by_segment:
+        return
+    for kind, segment, among in segments(log, USERS):
+        if kind != "all":
+            where = {"segment_kind": kind, "segment": segment, "slots": "all positions"}
+            yield from _told(log, facts | where, found["all positions"].only(among))
+
+
+def _by_popularity(log: Log, behaviour: str) -> Iterator[dict[str, Any]]:
+    """The uniform policy over the head, the middle and the tail of the items alone."""
+    select = render(sql.read("queries/popularity_thirds"), log.params)
+    log.s.con.execute(f"CREATE OR REPLACE TABLE stated.thirds AS {select}")
+    for third in THIRDS:
+        items = f"SELECT item_id, 1.0 AS weight FROM stated.thirds WHERE third = '{third}'"
+        states = f"each free item of the {third} of popularity is as likely"
+        policy = Stated("uniform", states, items)
+        facts = {"behaviour": behaviour, "policy": policy.name, "states": policy.states}
+        where = {"segment_kind": "popularity", "segment": third, "slots": "all positions"}
+        yield from _told(log, facts | where, sums_of(log, policy, behaviour)["all positions"])
+
+
+def common_reward(log: Log) -> str | None:
+    """The positive behaviour that most slots with a logged probability led to; None without any."""
+    positives = sorted(log.shop.mapping.behaviours.positives)
+    found = log.s.rows(sql.read("queries/rewards"), log.params | {"positives": positives})
+    return str(found[0][0]) if found else None
 
 
 def impute(log: Log, behaviour: str) -> None:
@@ -96,7 +136,8 @@ def _sums(s: Session, where: str) -> UserSums:
     return UserSums(**arrays, w_max=float(largest))
 
 
-def _told(facts: Mapping[str, Any], sums: UserSums) -> Iterator[dict[str, Any]]:
+def _told(log: Log, facts: Mapping[str, Any], sums: UserSums) -> Iterator[dict[str, Any]]:
     found = overlap(sums)
     for value in policy_values(sums):
-        yield {**facts, **vars(value), **vars(found), "sentence": found.sentence}
+        shared = {"ds": log.ds, "sentence": found.sentence}
+        yield {**facts, **vars(value), **vars(found), **shared}

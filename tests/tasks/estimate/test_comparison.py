@@ -46,6 +46,9 @@ def shop(tmp_path: Path) -> Shop:
         for n in range(N_USERS)
     ]
     made.lake.put("clean.users", {"ds": TONIGHT}, people)
+    did = {"item_id": "tea", "behaviour": "click", "ds": CUT}
+    events = [did | {"user_id": user(n), "n_events": n % 3 + 1} for n in range(N_USERS)]
+    made.lake.put("features.behaviours_daily", {"ds": CUT}, events)
     return made
 
 

@@ -159,10 +159,14 @@ def assert_every_number_is_one(rows: list[dict[str, Any]]) -> None:
     assert np.isfinite(numbers).all()
 
 
+def overall(shop: Shop) -> list[dict[str, Any]]:
+    return [row for row in estimated(shop) if row["segment_kind"] == "all"]
+
+
 def test_equal_probabilities_that_are_wrong_are_told(shop: Shop) -> None:
     """Of three items each would be 1/3; the shop logs 1/2."""
     log(shop.lake, *many(0.5))
-    rows = [row for row in estimated(shop) if row["policy"] == "uniform"]
+    rows = [row for row in overall(shop) if row["policy"] == "uniform"]
     assert_every_number_is_one(rows)
     assert {row["verdict"] for row in rows} == {"weak overlap"}
     assert {round(row["mean_weight"], 9) for row in rows} == {round(2 / 3, 9)}
@@ -170,7 +174,7 @@ def test_equal_probabilities_that_are_wrong_are_told(shop: Shop) -> None:
 
 def test_equal_probabilities_that_are_right_leave_the_naive_mean(shop: Shop) -> None:
     log(shop.lake, *many(1 / 3))
-    rows = [row for row in estimated(shop) if row["policy"] == "uniform"]
+    rows = [row for row in overall(shop) if row["policy"] == "uniform"]
     assert {row["verdict"] for row in rows} == {"ok"}
     for row in rows:
         assert row["value"] == pytest.approx(0.5, abs=0.02 if row["estimator"] == "dr" else 1e-9)
@@ -188,10 +192,34 @@ def test_an_item_that_was_never_shown_and_a_single_user_give_numbers(shop: Shop)
     """Ink is never shown; nobody else is there to fit imputed rewards on, so DR is IPS."""
     slots = [request(each, "anna", ("tea", 0.5, each % 2 == 0)) for each in range(300)]
     log(shop.lake, *slots)
-    rows = [row for row in estimated(shop) if row["policy"] == "uniform"]
+    rows = [row for row in overall(shop) if row["policy"] == "uniform"]
     assert_every_number_is_one(rows)
     assert {row["n_users"] for row in rows} == {1}
     assert {row["se"] for row in rows} == {None}
     values = {row["estimator"]: row["value"] for row in rows if row["slots"] == "all positions"}
     assert values["dr"] == values["ips"]
     assert values["ips"] == pytest.approx(1 / 3)
+
+
+def test_segments_of_users_and_of_popularity_have_values_of_their_own(shop: Shop) -> None:
+    """Tea is all that is popular: it is the head, and half of its slots lead to a click."""
+    people = [
+        {"user_id": user, "ds": MONDAY, "country": "fi" if number < 200 else "se"}
+        for number, user in enumerate(sorted({slots[0]["user_id"] for slots in many(1 / 3)}))
+    ]
+    put(shop.lake, "clean.users", people)
+    clicked = {"item_id": "tea", "behaviour": "click", "n_events": 100}
+    put(shop.lake, "features.popularity_daily", [clicked])
+    log(shop.lake, *many(1 / 3))
+    found = {
+        (row["segment_kind"], row["segment"]): row
+        for row in estimated(shop)
+        if (row["policy"], row["slots"], row["estimator"]) == ("uniform", "all positions", "snips")
+    }
+    assert found["country", "fi"]["n_users"] == 200
+    assert found["country", "fi"]["value"] == pytest.approx(0.5, abs=0.1)
+    assert found["country", "se"]["verdict"] == "ok"
+    assert {("popularity", third) for third in ("head", "middle", "tail")} <= set(found)
+    assert "the head of popularity" in found["popularity", "head"]["states"]
+    assert found["popularity", "head"]["mean_weight"] == pytest.approx(1, abs=0.1)
+    assert found["popularity", "middle"]["verdict"] == "no overlap"  # it has no item

@@ -93,7 +93,8 @@ ROWS = {
             unnest(['fail', 'pass']) AS verdict, 'what it means' AS sentence, {DS} AS ds""",
     "train.policy_values": f"""
         SELECT 'click' AS behaviour, unnest(['uniform', 'uniform', 'rare']) AS policy,
-            'each item is as likely' AS states, 'all positions' AS slots,
+            'each item is as likely' AS states, 'all' AS segment_kind, 'all' AS segment,
+            'all positions' AS slots,
             unnest(['naive', 'snips', 'snips']) AS estimator,
             unnest([0.21, 0.12, NULL]) AS value, 0.01 AS se,
             unnest([0.20, 0.10, NULL]) AS lower, unnest([0.22, 0.14, NULL]) AS upper,

@@ -72,14 +72,20 @@ ROWS = {
             400.0, 'a mean over pairs', {DS}, 'bpr'""",
     "train.policy_values": f"""
         SELECT
-            'click', 'uniform', 'each item is as likely', 'all positions', 'snips', 0.1, 0.01,
-            0.08, 0.12, 900, 300, 400.0, 1.0, 9.0, 'ok', 'the log speaks', {DS}""",
+            'click', 'uniform', 'each item is as likely', 'all', 'all', 'all positions', 'snips',
+            0.1, 0.01, 0.08, 0.12, 900, 300, 400.0, 1.0, 9.0, 'ok', 'the log speaks', {DS}""",
     "train.propensity_diagnostics": f"""
         SELECT 'item propensity', 'balance', 'popularity', 0.5, 0.01, 'pass', 'like it', {DS}""",
     "serve.active_users": f"SELECT unnest(['ann', 'bob', 'cid']), 4, {AT}, {DS}",
     "serve.eligible_items": f"SELECT unnest(['A', 'B', 'C']), {DS}, {DS}",
     "serve.seen_items": f"""
         SELECT unnest(['ann', 'cid', 'cid']), unnest(['A', 'A', 'B']), {DS}""",
+    "serve.trials": f"""
+        SELECT unnest(['ann', 'ann', 'bob']), unnest([1, 2, 1]), unnest(['A', 'B', 'C']),
+            unnest([0.9, 0.5, 0.7]), {DS} - 3, {DS}, 'rel-1', 'bpr'""",
+    "serve.comparisons": f"""
+        SELECT 'bpr', true, 'rel-0', 'bpr', 'dr', 'click', 'all', 'all', 0.2, 0.19, 0.05, 0.02,
+            0.01, 0.09, 900, 300, 400.0, 'ok', {DS} - 3, 'rel-1', {DS}""",
     "serve.candidates": f"""
         SELECT
             unnest(['ann', 'ann', 'bob', 'bob', 'cid']), unnest([1, 2, 1, 2, 1]),

@@ -114,6 +114,15 @@ FAULTS = [
      "finite", "critical", 1),
     ("train.policy_values", "UPDATE train.policy_values SET verdict = 'no overlap'",
      "the log speaks", "warning", 1),
+    ("serve.trials", "UPDATE serve.trials SET rank = 3 WHERE user_id = 'ann' AND rank = 2",
+     "without a gap", "critical", 1),
+    ("serve.trials", "UPDATE serve.trials SET cut = ds WHERE user_id = 'bob'",
+     "before the night", "critical", 1),
+    ("serve.trials", "UPDATE serve.trials SET item_id = 'D' WHERE user_id = 'bob'",
+     "may be recommended", "critical", 1),
+    ("serve.comparisons", "UPDATE serve.comparisons SET upper = 'inf'", "finite", "critical", 1),
+    ("serve.comparisons", "UPDATE serve.comparisons SET verdict = 'no overlap'",
+     "nothing is said", "critical", 1),
     ("features.item_propensities", "UPDATE features.item_propensities SET p_exposed = 0 "
      "WHERE item_id = 'A'", "propensities are", "critical", 1),
     ("features.item_propensities", "UPDATE features.item_propensities "
