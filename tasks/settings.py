@@ -141,7 +141,7 @@ class Gate(Frozen):
     margin: Annotated[
         float, Field(gt=0, lt=1, description="a loss of this share of the value is not accepted")
     ] = 0.1
-    confidence: Annotated[float, Field(gt=0.5, lt=1, description="of one-sided bounds")] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1, description="of one-sided bounds")] = 0.97
     power: Annotated[
         float, Field(gt=0, lt=1, description="with which an equal release must pass, to be judged")
     ] = 0.8

@@ -1,9 +1,10 @@
 """How often the gate holds a release, by how much better or worse its lists truly are.
 
-Nights of default sample shops. What is served, and the candidate, are lists of 20 items a user
-whose true values are known: the candidate has half of each list changed for items that are liked
-less or more, by as much as makes its true value after the cut what it shall be. Both are laid down
-as trial lists, compared as a night compares them, and judged by the gate of the default settings.
+Nights of default sample shops. What is served are the trial lists of BPR, trained as a night trains
+it. A candidate has half of each list changed for items that the same model ranks 21st to 100th (as
+real lists of two nights differ by half): for those that are truly liked less or more, by as much as
+makes the true value of the lists after the cut what it shall be. Both are laid down as trial lists,
+compared as a night compares them, and judged by the gate of the default settings.
 
 Writes results/gate_power.json, one world at a time, so that it goes on where it was stopped.
 python -m tests.benchmarks.gate_power [worlds]
@@ -25,22 +26,27 @@ import pyarrow as pa
 
 from tasks.estimate.comparison import Lists, compared
 from tasks.estimate.log import opened_log
+from tasks.lake.session import session
 from tasks.sample import ShopSettings
 from tasks.serve.gate import Facts, verdicts
+from tasks.serve.release import build_rules
 from tasks.settings import Settings
+from tasks.shop import Shop, name_positives, parameters
+from tasks.train.night import train_model
+from tasks.transform import build_increments, build_snapshot
 from tests.scenarios.truths import World, build
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 RESULTS = Path(__file__).parent / "results" / "gate_power.json"
 CHANGES = (-0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2)  # of true value
-WORLDS = 60
+WORLDS = 50
 FIRST_SEED = 1_000
 NIGHTS = (13, 20)  # days of a world whose night is judged: their holdouts do not overlap
 K, SWAPPED = 20, 10  # items of a list, and how many of them the candidate has otherwise
 MUCH_BETTER = 0.1  # more than this takes lists of which every item is another
 CLOSE = 0.002  # to the true change that is aimed at
-NOISE = 0.9  # standard deviation of what the served lists get wrong, in log liking
+N_RANKED = 100
 FACTS = Facts(n_users=2_000, n_rows=40_000, n_items=700, top_item_share=0.3)  # the same for both
 
 
@@ -71,19 +77,54 @@ def nights(world: World) -> Iterator[Night]:
         yield Night(seen, ds, ds - timedelta(days=n_days))
 
 
-def served_lists(world: World, seed: int) -> Ints:
-    """The K items that a good but noisy model likes best, [n_users, K]."""
-    noise = NOISE * np.random.default_rng(seed).normal(size=world.p_click.shape)
-    return np.argsort(-(np.log(world.p_click) + noise), axis=1)[:, :K]
+def ranked(night: Night) -> Ints:
+    """What BPR would have listed of N_RANKED items, trained up to the cut, [n_users, N_RANKED]."""
+    shop, ds = _with_long_lists(night.world.shop), night.ds
+    params = parameters(shop, ds)
+    with session(shop.lake, shop.settings.compute) as s:
+        name_positives(s, shop)
+        build_increments(s, "features.behaviours_daily", params)
+        for name in ("features.item_propensities", "train.examples", "train.holdout"):
+            build_snapshot(s, name, params)
+    build_rules(shop, ds)
+    for model in ("popularity", "bpr"):
+        train_model(shop, ds, f"{ds}-ranked", model, lambda *_: None)
+    return _read(shop, ds, night.world)
 
 
-def candidate(night: Night, lists: Ints, change: float, seed: int) -> Ints:
-    """Lists with SWAPPED items changed, of a true value `change` away from that of `lists`."""
-    base, p_click = night.value(lists), night.world.p_click
+def _with_long_lists(shop: Shop) -> Shop:
+    publish = shop.settings.publish.model_copy(update={"k": N_RANKED})
+    return replace(shop, settings=shop.settings.model_copy(update={"publish": publish}))
+
+
+def _read(shop: Shop, ds: date, world: World) -> Ints:
+    """The lists by position; who has none, because nothing came of them after the cut, the last."""
+    with session(shop.lake, shop.settings.compute) as s:
+        s.read("serve.trials", since=ds, upto=ds)
+        rows = pl.DataFrame(
+            s.stream(
+                "SELECT user_id, item_id FROM serve.trials WHERE model = 'bpr' "
+                f"AND release_id = '{ds}-ranked' ORDER BY user_id, rank"
+            ).read_all()
+        )
+    users, items = (
+        {name: place for place, name in enumerate(ids)}
+        for ids in (world.truth.user_ids, world.truth.item_ids)
+    )
+    user = rows["user_id"].replace_strict(users, return_dtype=pl.Int64).to_numpy()
+    item = rows["item_id"].replace_strict(items, return_dtype=pl.Int64).to_numpy()
+    found = np.tile(item[-N_RANKED:], (len(users), 1))
+    found[user.reshape(-1, N_RANKED)[:, 0]] = item.reshape(-1, N_RANKED)
+    return found
+
+
+def candidate(night: Night, found: Ints, change: float, seed: int) -> Ints:
+    """Lists with SWAPPED items changed, of a true value `change` away from that of the first K."""
+    base, p_click = night.value(found[:, :K]), night.world.p_click
     n_swapped = K if change > MUCH_BETTER else SWAPPED
     aim = change * K / n_swapped
-    for _ in range(5):  # the value is nearly linear in what is aimed at
-        made = _swapped(p_click, lists, 1 + aim, n_swapped, seed)
+    for _ in range(6):  # the value is nearly linear in what is aimed at
+        made = _swapped(p_click, found, 1 + aim, n_swapped, seed)
         missed = change - (night.value(made) / base - 1)
         if abs(missed) < CLOSE:
             break
@@ -91,22 +132,19 @@ def candidate(night: Night, lists: Ints, change: float, seed: int) -> Ints:
     return made
 
 
-def _swapped(p_click: Floats, lists: Ints, factor: float, n_swapped: int, seed: int) -> Ints:
-    """The lists with the same places of each changed for items `factor` as much liked."""
+def _swapped(p_click: Floats, found: Ints, factor: float, n_swapped: int, seed: int) -> Ints:
+    """The first K with the same places of each changed for later items `factor` as much liked."""
     rng = np.random.default_rng(seed)
-    places = rng.permuted(np.tile(np.arange(K), (len(lists), 1)), axis=1)[:, :n_swapped]
-    rows = np.arange(len(lists))
-    free = np.ones_like(p_click, dtype=bool)
-    np.put_along_axis(free, lists, False, axis=1)
+    places = rng.permuted(np.tile(np.arange(K), (len(found), 1)), axis=1)[:, :n_swapped]
+    rows = np.arange(len(found))
+    made, pool = found[:, :K].copy(), found[:, K:]
     # A little noise, so that not every user gets the very nearest.
-    near = p_click * rng.uniform(0.9, 1.1, p_click.shape)
-    made = lists.copy()
+    near = np.take_along_axis(p_click, pool, axis=1) * rng.uniform(0.9, 1.1, pool.shape)
     for place in places.T:
-        wanted = p_click[rows, lists[rows, place]] * factor
-        distance = np.where(free, np.abs(near - wanted[:, None]), np.inf)
-        chosen = distance.argmin(axis=1)
-        made[rows, place] = chosen
-        free[rows, chosen] = False
+        wanted = p_click[rows, made[rows, place]] * factor
+        chosen = np.abs(near - wanted[:, None]).argmin(axis=1)
+        made[rows, place] = pool[rows, chosen]
+        near[rows, chosen] = np.inf
     return made
 
 
@@ -135,16 +173,17 @@ def lay_down(night: Night, release: str, lists: Ints) -> Lists:
 
 def judged(night: Night, seed: int) -> Iterator[dict[str, Any]]:
     """One row per candidate: its true change, what was estimated, and what the gate says."""
-    lists = served_lists(night.world, seed)
+    found = ranked(night)
+    lists = found[:, :K]
     champion, base = lay_down(night, f"{night.ds}-served", lists), night.value(lists)
     for change in CHANGES:
-        made = candidate(night, lists, change, seed + 1)
+        made = candidate(night, found, change, seed + 1)
         challenger = lay_down(night, f"{night.ds}-candidate", made)
         with opened_log(night.world.shop, night.ds) as log:
             rows = list(compared(log, challenger, champion))
-        found = verdicts(night.world.shop.settings, FACTS, FACTS, rows)
-        held = [each.rule for each in found if each.verdict == "hold"]
-        value = next(each for each in found if each.rule == "value")
+        judgements = verdicts(night.world.shop.settings, FACTS, FACTS, rows)
+        held = [each.rule for each in judgements if each.verdict == "hold"]
+        value = next(each for each in judgements if each.rule == "value")
         yield {
             "seed": seed,
             "ds": str(night.ds),
