@@ -1,18 +1,39 @@
-"""Run one SQL file: increments for the days whose inputs changed, snapshots for the night."""
+"""Run one SQL file: increments for the days whose inputs changed, snapshots for the night.
+
+Where SQL is not enough, an increment passes through a Python step, one day at a time: the step sees
+the tables up to that day and no further, so that a day is the same whenever it is made.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import sql
 from expectations.catalogue import Table, catalogue
-from tasks.lake.literals import render
+from tasks.lake.literals import literal, render
 from tasks.lake.session import Session
 from tasks.lake.tables import Pinned, fingerprint
 from tasks.records import TableVersion
 from tasks.shop import Parameters
+
+
+class Step(Protocol):
+    """What makes the rows of one day of an increment table, where SQL alone cannot."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tables that it reads."""
+
+    @property
+    def recipe(self) -> str:
+        """Changes with all that decides the rows, but the data."""
+
+    def rows(self, s: Session, day: date) -> Any:
+        """The rows of that day as Arrow batches; the session shows nothing dated after it."""
 
 
 def build_snapshot(
@@ -38,33 +59,63 @@ def build_snapshot(
     return s.lake.rewrite(name, {"ds": ds}, made)
 
 
-def build_increments(s: Session, name: str, params: Parameters) -> TableVersion:
+def build_increments(
+    s: Session, name: str, params: Parameters, step: Step | None = None
+) -> TableVersion:
     """Replace the partitions of an increment table whose inputs changed since their last build."""
-    stale, wanted, recipe = _plan(s, name, params, newest=True)
+    stale, wanted, recipe = _plan(s, name, params, step, newest=True)
     if not stale:
         return TableVersion(name, s.lake.pin(name).version, 0, 0)
-    stream_params = {**params, "days": stale}
-    version = s.lake.rewrite(
-        name, {"ds": stale}, lambda _: s.stream(sql.read_table(name), stream_params)
-    )
+    if step is None:
+        stream_params = {**params, "days": stale}
+        version = s.lake.rewrite(
+            name, {"ds": stale}, lambda _: s.stream(sql.read_table(name), stream_params)
+        )
+    else:
+        select = _made_by(s, step, stale, params)
+        version = s.lake.rewrite(name, {"ds": stale}, lambda _: s.stream(select))
     _note_builds(s, version, {day: wanted.get(day) for day in stale}, recipe)
     return version
 
 
-def stale_days(s: Session, name: str, params: Parameters) -> list[date]:
+def _made_by(s: Session, step: Step, days: Sequence[date], params: Parameters) -> str:
+    """Make each day, keep its rows in a file beside, and give the SELECT of all of them.
+
+    So a step that fails on one day leaves every day as it was, and its error is its own: raised
+    while a table is written, it would be an error of storage.
+    """
+    window = params["window"]
+    assert isinstance(window, timedelta)
+    files = []
+    for day in days:
+        for source in step.reads:
+            s.read(source, since=day - window, upto=day)
+        files.append(_spooled(step.rows(s, day), s.spill / f"made-{day}.parquet"))
+    return f"SELECT * FROM read_parquet({literal([str(path) for path in files])})"
+
+
+def _spooled(rows: Any, path: Path) -> Path:
+    with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
+        for batch in rows:
+            writer.write_batch(batch)
+    return path
+
+
+def stale_days(s: Session, name: str, params: Parameters, step: Step | None = None) -> list[date]:
     """The days of an increment table that no longer match their inputs."""
-    return _plan(s, name, params, newest=False)[0]
+    return _plan(s, name, params, step, newest=False)[0]
 
 
 def _plan(
-    s: Session, name: str, params: Parameters, *, newest: bool
+    s: Session, name: str, params: Parameters, step: Step | None, *, newest: bool
 ) -> tuple[list[date], dict[date, str], str]:
     """The stale days of an increment table, what each day is to be made from, and the recipe."""
     table = catalogue()[name]
     ds = params["ds"]
     assert isinstance(ds, date)
-    inputs = [s.read(source, upto=ds, newest=newest) for source in table.reads]
-    wanted, recipe = _inputs_by_day(table, inputs, ds, params), _recipe(name, params)
+    reads = table.reads if step is None else step.reads
+    inputs = [s.read(source, upto=ds, newest=newest) for source in reads]
+    wanted, recipe = _inputs_by_day(table, inputs, ds, params), _recipe(name, params, step)
     there = s.lake.pin(name).days()
     return _stale(_built(s, name, there), wanted, recipe, ds), wanted, recipe
 
@@ -102,9 +153,13 @@ def _inputs_by_day(
     }
 
 
-def _recipe(name: str, params: Parameters) -> str:
-    """A hash of the SQL and of the parameters that it asks for; the night's date is none."""
-    return fingerprint([render(sql.read_table(name), {**params, "days": [], "ds": date.min})])
+def _recipe(name: str, params: Parameters, step: Step | None) -> str:
+    """A hash of the SQL and of the parameters that it asks for, and of the step's own recipe.
+
+    The night's date is none of it.
+    """
+    text = render(sql.read_table(name), {**params, "days": [], "ds": date.min})
+    return fingerprint([text] if step is None else [text, step.recipe])
 
 
 def _built(s: Session, name: str, there: Collection[date]) -> dict[date, tuple[str, str]]:
