@@ -31,7 +31,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "features.popularity_daily",
         "features.user_history_daily",
         "features.feedback_daily",
+        "features.exposure_daily",
         "features.impression_propensities",
+        "features.examination",
         "features.item_propensities",
         "train.examples",
         "train.holdout",
@@ -60,7 +62,9 @@ _CATALOGUES = ("clean.items", "clean.users")
 _IMPRESSIONS = (
     "clean.impressions",
     "features.feedback_daily",
+    "features.exposure_daily",
     "features.impression_propensities",
+    "features.examination",
     "train.policy_values",
     "train.propensity_diagnostics",
 )

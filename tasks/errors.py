@@ -7,6 +7,7 @@
     ├── StorageError        the lake cannot be read or written                   exit 1
     │   └── ConflictError   another writer was first; reading again can pass     exit 1, retried
     ├── QualityError        a critical check failed                              exit 1
+    ├── EstimationError     propensities cannot be estimated as set           exit 1
     ├── TrainingError       a model could not be trained or scored               exit 1
     ├── UnforeseenError     anything else: a defect, or a machine in trouble     exit 1
     └── HeldError           the gate holds: yesterday stays served               exit 3
@@ -96,6 +97,10 @@ class UnforeseenError(NightrankError):
 
 class QualityError(NightrankError):
     """A critical check failed; nothing is published."""
+
+
+class EstimationError(NightrankError):
+    """Propensities cannot be estimated as the settings ask."""
 
 
 class TrainingError(NightrankError):

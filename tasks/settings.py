@@ -81,12 +81,38 @@ class Privacy(Frozen):
 
 
 class Propensity(Frozen):
-    """The first estimator; symbols as in the literature."""
+    """How likely each item was to be shown, and who says so; symbols as in the literature.
 
+    What each estimator needs, and what "auto" takes, is in tasks/estimate/propensities.py.
+    """
+
+    estimator: Literal[
+        "auto",
+        "logged",
+        "exposure_share",
+        "popularity_power_law",
+        "examination",
+        "logistic",
+        "boosted",
+    ] = "auto"
+    policy_score: bool = Field(
+        default=True, description="the policy's own score is a feature of logistic and boosted"
+    )
+    fit_rows: Annotated[
+        int, Field(ge=100, le=5_000_000, description="most rows that one day's model is fitted on")
+    ] = 50_000
+    least_rows: Annotated[
+        int, Field(ge=10, description="fewer rows are too few to fit a model on")
+    ] = 1_000
     smoothing_a: Annotated[float, Field(gt=0)] = 1.0
     smoothing_b: Annotated[float, Field(gt=0)] = 10.0
     eta: Annotated[float, Field(gt=0, le=1, description="popularity exponent")] = 0.5
-    clip: Annotated[float, Field(gt=0, lt=1, description="smallest propensity")] = 0.01
+    clip: Annotated[
+        float, Field(gt=0, lt=1, description="smallest share, power law or examination")
+    ] = 0.01
+    clip_quantile: Annotated[
+        float, Field(ge=0, le=0.5, description="of a day's estimates; the others' smallest")
+    ] = 0.01
 
     @model_validator(mode="after")
     def _share_stays_a_probability(self) -> "Propensity":

@@ -8,6 +8,7 @@ import pyarrow as pa
 import sql
 from expectations.catalogue import Table, stored
 from tasks.errors import NightrankError
+from tasks.estimate.propensities import steps
 from tasks.ingest.landing import arrival
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Pinned
@@ -82,7 +83,7 @@ def _table(s: Session, shop: Shop, table: Table, newest: date | None) -> TableSt
     behind = (newest - last).days if newest and last and table.layer != "ops" else None
     stale: list[date] = []
     if table.layer == "features" and table.kind == "increment" and newest:
-        stale = stale_days(s, table.name, parameters(shop, newest))
+        stale = stale_days(s, table.name, parameters(shop, newest), steps(shop).get(table.name))
     is_fresh = (behind is None or behind < table.fresh_within_days) and not stale
     return TableStatus(
         table.name, pinned.version, _n_rows(pinned), last, behind, is_fresh, tuple(stale)

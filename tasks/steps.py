@@ -19,7 +19,7 @@ from expectations.catalogue import catalogue
 from tasks import checks
 from tasks import night as nights
 from tasks.errors import ConflictError, StorageError, TrainingError, as_ours
-from tasks.estimate import comparison, diagnostics, policies
+from tasks.estimate import comparison, diagnostics, examination, policies, propensities
 from tasks.estimate.log import opened_log
 from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
@@ -160,9 +160,11 @@ def build_features(night: Night) -> Worked:
         t.name for t in catalogue().values() if t.layer == "features" and t.kind == "increment"
     ]
     nightly = ("features.item_propensities", "train.examples", "train.holdout")
+    steps = propensities.steps(shop)
     with session(shop.lake, shop.settings.compute) as s:
         name_positives(s, shop)
-        written = [build_increments(s, name, params) for name in daily]
+        written = [build_increments(s, name, params, steps.get(name)) for name in daily]
+        written.append(examination.examine(s, params))
         s.read("features.behaviours_daily", upto=night.day, newest=True)
         params = with_cut(s, params)
         written += [build_snapshot(s, name, params) for name in nightly]

@@ -109,7 +109,24 @@ USER_HISTORY = Table(
     columns=(_USER, Column("n_events", "BIGINT", "events", True), _STEPS),
 )
 
-_ESTIMATOR = Column("estimator", "VARCHAR", "exposure_share or popularity_power_law", True)
+EXPOSURE_DAILY = Table(
+    name="features.exposure_daily",
+    kind="increment",
+    grain="one item, fold of users and date of occurrence",
+    key=("ds", "item_id", "fold"),
+    sort_by=("item_id", "fold"),
+    reads=("clean.impressions",),
+    owner="machine learning",
+    columns=(
+        _ITEM,
+        Column("fold", "INTEGER", "of users: what is said of one is counted on the others", True),
+        Column("n_requests", "BIGINT", "distinct requests of the fold that showed it", True),
+        Column("n_fold_requests", "BIGINT", "distinct requests of the fold", True),
+        _DAY,
+    ),
+)
+
+_ESTIMATOR = Column("estimator", "VARCHAR", "the estimator that made it", True)
 _P_EXPOSED = Column("p_exposed", "DOUBLE", "estimated propensity of exposure, above 0 to 1", True)
 _CLIPPED = Column("is_clipped", "BOOLEAN", "the estimate was raised to the clip", True)
 
@@ -128,13 +145,27 @@ IMPRESSION_PROPENSITIES = Table(
     grain="one shown impression",
     key=("ds", "impression_id"),
     sort_by=("user_id", "impression_id"),
-    reads=("clean.impressions", "features.popularity_daily", "features.traffic_daily"),
+    # What any estimator reads; the one that is set reads some of them: its step says which.
+    reads=(
+        "clean.impressions",
+        "clean.items",
+        "features.exposure_daily",
+        "features.popularity_daily",
+        "features.feedback_daily",
+    ),
     lookback=_WINDOW,
     owner="machine learning",
     columns=(
         *_SHOWN,
         Column("p_logged", "DOUBLE", "the policy's own logged probability, where it has one"),
-        _P_EXPOSED,
+        Column("p_estimated", "DOUBLE", "the estimate as it was made", True),
+        Column(
+            "p_exposed",
+            "DOUBLE",
+            "the same, clipped from below: of the slot (logged), of being shown in the request, or "
+            "of being examined relative to the best position (examination)",
+            True,
+        ),
         _CLIPPED,
         _ESTIMATOR,
         _DAY,
@@ -160,13 +191,40 @@ FEEDBACK_DAILY = Table(
     ),
 )
 
+EXAMINATION = Table(
+    name="features.examination",
+    kind="snapshot",
+    grain="one position, by one method, as of ds",
+    key=("ds", "method", "position"),
+    sort_by=("method", "position"),
+    reads=("features.feedback_daily",),
+    lookback=_WINDOW,
+    owner="machine learning",
+    columns=(
+        Column("method", "VARCHAR", "harvesting or em: see tasks/estimate/examination.py", True),
+        Column("position", "INTEGER", "1 is the first", True),
+        Column("theta", "DOUBLE", "how often it is examined, relative to the first", True),
+        Column("se", "DOUBLE", "standard error, leaving out one fold of users at a time"),
+        Column("n_slots", "BIGINT", "slots at the position in the window", True),
+        Column("n_clicks", "BIGINT", "those from which any behaviour followed", True),
+        Column("is_used", "BOOLEAN", "propensities take theta from this method", True),
+        Column("ds", "DATE", "date of the night", True),
+    ),
+)
+
 ITEM_PROPENSITIES = Table(
     name="features.item_propensities",
     kind="snapshot",
     grain="one item as of ds",
     key=("ds", "item_id"),
     sort_by=("item_id",),
-    reads=("features.popularity_daily", "features.traffic_daily", "clean.items"),
+    reads=(
+        "features.popularity_daily",
+        "features.traffic_daily",
+        "features.feedback_daily",
+        "features.examination",
+        "clean.items",
+    ),
     lookback=_WINDOW,
     owner="machine learning",
     columns=(
@@ -189,6 +247,8 @@ TABLES = (
     USER_HISTORY_DAILY,
     USER_HISTORY,
     FEEDBACK_DAILY,
+    EXPOSURE_DAILY,
     IMPRESSION_PROPENSITIES,
+    EXAMINATION,
     ITEM_PROPENSITIES,
 )

@@ -1,36 +1,20 @@
 -- grain: one shown impression
--- reads: clean.impressions, features.popularity_daily, features.traffic_daily
--- note: smoothed, clipped exposure share of the item over the window that ends on the
---       impression's own date, (requests that showed it + a) / (requests + b); it knows nothing of
---       the user or the position. The policy's own logged probability stands beside it.
-WITH requests AS (
+-- reads: estimated.impressions: what the night's estimator made of the shown impressions
+--        (tasks/estimate/propensities.py), from tables up to each impression's own date
+-- note: clipped from below: probabilities of slots and of models at a quantile of the day's, for
+--       their scale depends on the catalogue; shares, power laws and examination at $clip
+WITH clips AS (
     SELECT
         ds,
-        sum(n_requests) OVER (
-            ORDER BY ds RANGE BETWEEN $window PRECEDING AND CURRENT ROW
-        ) AS n_requests
-    FROM features.traffic_daily
-),
-
-shown AS (
-    SELECT
-        ds,
-        item_id,
-        sum(n_requests) OVER (
-            PARTITION BY item_id
-            ORDER BY ds RANGE BETWEEN $window PRECEDING AND CURRENT ROW
-        ) AS n_shown
-    FROM features.popularity_daily
-    WHERE behaviour = 'impression'
-),
-
-shares AS (
-    SELECT
-        ds,
-        shown.item_id,
-        (shown.n_shown + $smoothing_a) / (requests.n_requests + $smoothing_b) AS share
-    FROM shown
-    INNER JOIN requests USING (ds)
+        estimator,
+        CASE
+            WHEN estimator IN ('logged', 'logistic', 'boosted')
+                THEN quantile_disc(estimate, $clip_quantile)
+            ELSE $clip
+        END AS clip
+    FROM estimated.impressions
+    WHERE list_contains($days, ds)
+    GROUP BY ds, estimator
 )
 
 SELECT
@@ -41,15 +25,13 @@ SELECT
     impressions.position,
     impressions.policy,
     impressions.p_logged,
-    greatest(shares.share, $clip) AS p_exposed,
-    shares.share < $clip AS is_clipped,
-    'exposure_share' AS estimator,
+    impressions.estimate AS p_estimated,
+    greatest(impressions.estimate, clips.clip) AS p_exposed,
+    impressions.estimate < clips.clip AS is_clipped,
+    impressions.estimator,
     impressions.ds
-FROM clean.impressions AS impressions
-INNER JOIN shares
-    ON impressions.ds = shares.ds AND impressions.item_id = shares.item_id
-WHERE
-    impressions.superseded_at IS NULL
-    AND impressions.is_shown
-    AND list_contains($days, impressions.ds)
+FROM estimated.impressions AS impressions
+INNER JOIN clips
+    ON impressions.ds = clips.ds AND impressions.estimator = clips.estimator
+WHERE list_contains($days, impressions.ds)
 ORDER BY impressions.ds, impressions.user_id, impressions.impression_id

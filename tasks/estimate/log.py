@@ -61,7 +61,6 @@ def opened_log(shop: Shop, ds: date) -> Iterator[Log]:
 def _parameters(shop: Shop, ds: date) -> Parameters:
     settings = shop.settings.estimate
     return parameters(shop, ds) | {
-        "n_folds": settings.n_folds,
         "most_weight": settings.most_weight,
         "shrinkage": settings.shrinkage,
     }

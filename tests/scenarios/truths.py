@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tasks.estimate.examination import examine
 from tasks.estimate.log import opened_log
 from tasks.estimate.policies import POPULARITY, UNIFORM, Stated, impute, sums_of
+from tasks.estimate.propensities import steps
 from tasks.estimate.values import Estimator, PolicyValue, Verdict, overlap, policy_values
 from tasks.ingest.landing import arrival
 from tasks.ingest.night import ingest
@@ -21,11 +23,17 @@ from tasks.lake.session import session
 from tasks.sample import ShopSettings, Truth, write_sample
 from tasks.sample.settings import DEVICES, EVENT_DIRT
 from tasks.sample.world import sigmoid
+from tasks.settings import Propensity
 from tasks.shop import Shop, name_positives, open_shop, parameters
 from tasks.transform import build_increments, build_snapshot
 
 Floats = npt.NDArray[np.float64]
-DAILY = ("features.traffic_daily", "features.popularity_daily", "features.feedback_daily")
+DAILY = (
+    "features.traffic_daily",
+    "features.popularity_daily",
+    "features.feedback_daily",
+    "features.exposure_daily",
+)
 # Many requests of short slates: what the claims need, at a seventh of the rows of the default.
 # Events that come days late are left out, for most would never come in so few days, and a click
 # that is lost is a reward that no estimator finds.
@@ -50,6 +58,7 @@ class World:
     p_click: Floats  # [n_users, n_items], if examined
     eligible: npt.NDArray[np.bool_]  # [n_days, n_items]
     slots: pl.DataFrame  # request, user, item, position, p_logged, examination, in order
+    settings: ShopSettings
 
     @property
     def n_items(self) -> int:
@@ -203,11 +212,25 @@ def build(settings: ShopSettings, root: Path) -> World:
         name_positives(s, shop)
         for name in DAILY:
             build_increments(s, name, params)
-        build_snapshot(s, "features.item_propensities", params)
+    estimate_propensities(shop, ds)
     truth = Truth.read(root / "truth")
     stock = truth.table("stock").sort("dt", "item_id")
     eligible = stock["eligible"].to_numpy().reshape(settings.n_days, settings.n_items)
-    return World(shop, ds, truth, _p_click(truth), eligible, _slots(shop, settings, truth))
+    slots = _slots(shop, settings, truth)
+    return World(shop, ds, truth, _p_click(truth), eligible, slots, settings)
+
+
+def estimate_propensities(shop: Shop, ds: date, **settings: Any) -> Shop:
+    """Build propensities and examination by these settings of [propensity]; the shop of them."""
+    propensity = Propensity.model_validate(settings)
+    found = replace(shop, settings=shop.settings.model_copy(update={"propensity": propensity}))
+    params, made_by = parameters(found, ds), steps(found)
+    with session(found.lake, found.settings.compute) as s:
+        for name, step in made_by.items():
+            build_increments(s, name, params, step)
+        examine(s, params)
+        build_snapshot(s, "features.item_propensities", params)
+    return found
 
 
 def _p_click(truth: Truth) -> Floats:

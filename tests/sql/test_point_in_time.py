@@ -60,6 +60,24 @@ DRAWN["features.popularity_daily"] = (
     ("item_id", "behaviour"),
 )
 DRAWN["features.traffic_daily"] = ({"n_requests": [0, 3, 9]}, ())
+DRAWN["features.feedback_daily"] = (
+    {"impression_id": ["m1", "m2", "m3"], **WHAT, "position": [1, 2]},
+    ("impression_id",),
+)
+DRAWN["features.examination"] = (
+    {"method": ["em"], "position": [1, 2], "theta": [0.5, 1.0], "is_used": [True]},
+    ("method", "position"),
+)
+DRAWN["estimated.impressions"] = (
+    {
+        "impression_id": ["m1", "m2", "m3"],
+        **WHO,
+        **WHAT,
+        "estimate": [0.1, 0.5, 0.9],
+        "estimator": ["logged", "exposure_share"],
+    },
+    ("impression_id",),
+)
 DRAWN["train.examples"] = ({**WHO, **WHAT}, ("user_id", "item_id"))
 DRAWN["serve.active_users"] = (WHO, ("user_id",))
 
@@ -77,6 +95,9 @@ PARAMETERS: Mapping[str, Any] = {
     "smoothing_b": 10.0,
     "eta": 0.5,
     "clip": 0.15,
+    "clip_quantile": 0.5,
+    "estimator": "examination",
+    "n_folds": 2,
 }
 DATED = [
     name for name in SELECTS if catalogue()[catalogue_name(name)].kind in ("increment", "snapshot")

@@ -22,6 +22,18 @@ _DELIVERY = {
     "snapshot_ds": "DATE",
     "delivered": "DATE",
 }
+_ESTIMATED = {
+    "impression_id": "VARCHAR",
+    "request_id": "VARCHAR",
+    "user_id": "VARCHAR",
+    "item_id": "VARCHAR",
+    "position": "INTEGER",
+    "policy": "VARCHAR",
+    "p_logged": "DOUBLE",
+    "estimate": "DOUBLE",
+    "estimator": "VARCHAR",
+    "ds": "DATE",
+}
 _POSITIVES = {"behaviour": "VARCHAR", "weight": "DOUBLE"}
 
 
@@ -38,6 +50,8 @@ def types_of(name: str, dataset: str = "events") -> Types:
         return _DELIVERY
     if name == "settings.positives":
         return _POSITIVES
+    if name == "estimated.impressions":
+        return _ESTIMATED
     return {column.name: column.type for column in catalogue()[name].columns}
 
 
@@ -46,7 +60,7 @@ def empty_world() -> Iterator[Any]:
     """A connection with every layer, and no table yet."""
     with connect() as con:
         con.execute("SET threads = 1")
-        for schema in (*LAYERS, "settings"):
+        for schema in (*LAYERS, "settings", "estimated"):
             con.execute(f"CREATE SCHEMA {schema}")
         yield con
 

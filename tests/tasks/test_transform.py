@@ -12,9 +12,10 @@ import pytest
 
 import sql
 from expectations.catalogue import catalogue
+from tasks.estimate.propensities import Propensities
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake
-from tasks.settings import Compute
+from tasks.settings import Compute, Propensity
 from tasks.shop import Parameters
 from tasks.transform import build_increments, build_snapshot, stale_days
 
@@ -53,8 +54,14 @@ def put(lake: Lake, name: str, day: date, rows: list[dict[str, Any]]) -> None:
 
 
 def params(ds: date, **changed: Any) -> Parameters:
-    rest: Parameters = {"smoothing_a": 1.0, "smoothing_b": 10.0, "clip": 0.01}
+    rest: Parameters = {"clip": 0.01, "clip_quantile": 0.01, "n_folds": 2}
     return {"ds": ds, "window": timedelta(days=1), **rest, **changed}
+
+
+def step(name: str, changed: dict[str, Any]) -> Propensities | None:
+    """The Python step of the one table that has one."""
+    settings = Propensity.model_validate({"estimator": "exposure_share"} | changed)
+    return Propensities(settings, 2, timedelta(days=1)) if name == PROPENSITIES else None
 
 
 @contextmanager
@@ -66,12 +73,15 @@ def opened(lake: Lake) -> Iterator[Session]:
 def build(lake: Lake, ds: date, *names: str, **changed: Any) -> list[int]:
     """Build increments; how many rows each wrote."""
     with opened(lake) as s:
-        return [build_increments(s, name, params(ds, **changed)).rows for name in names]
+        return [
+            build_increments(s, name, params(ds, **changed), step(name, changed)).rows
+            for name in names
+        ]
 
 
 def stale(lake: Lake, name: str, ds: date, **changed: Any) -> list[date]:
     with opened(lake) as s:
-        return stale_days(s, name, params(ds, **changed))
+        return stale_days(s, name, params(ds, **changed), step(name, changed))
 
 
 def builds(lake: Lake, name: str) -> dict[date, tuple[str, str, int]]:
@@ -152,16 +162,19 @@ def test_a_window_makes_the_days_after_a_late_row_stale_too(lake: Lake) -> None:
     build(lake, DAYS[-1], *INCREMENTS)
     assert stale(lake, PROPENSITIES, DAYS[-1]) == []
     put(lake, "clean.impressions", TUESDAY, [shown(TUESDAY, 1), shown(TUESDAY, 2)])
-    assert build(lake, DAYS[-1], "features.popularity_daily") == [4]
+    assert build(lake, DAYS[-1], "features.exposure_daily") == [2]
     assert stale(lake, PROPENSITIES, DAYS[-1]) == [TUESDAY, WEDNESDAY]
 
 
 def test_changed_parameters_rebuild_where_the_sql_asks_for_them(lake: Lake) -> None:
     build(lake, WEDNESDAY, *INCREMENTS)
     assert stale(lake, DAILY, WEDNESDAY, clip=0.5) == []
-    put(lake, "clean.impressions", MONDAY, [shown(MONDAY, 1)])
+    for day in DAYS[:3]:
+        put(lake, "clean.impressions", day, [shown(day, 1)])
     build(lake, WEDNESDAY, *INCREMENTS)
+    assert stale(lake, PROPENSITIES, WEDNESDAY) == []
     assert stale(lake, PROPENSITIES, WEDNESDAY, clip=0.5) == DAYS[:3]
+    assert stale(lake, PROPENSITIES, WEDNESDAY, estimator="auto") == DAYS[:3]
 
 
 def test_changed_sql_rebuilds_every_day(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,14 +53,17 @@ ROWS = {
         FROM clean.events GROUP BY ALL""",
     "features.impression_propensities": """
         SELECT
-            impression_id, request_id, user_id, item_id, position, policy, p_logged, 0.3, false,
-            'exposure_share', ds
+            impression_id, request_id, user_id, item_id, position, policy, p_logged, 0.3, 0.3,
+            false, 'exposure_share', ds
         FROM clean.impressions""",
     "features.feedback_daily": """
         SELECT
             impression_id, request_id, user_id, item_id, position, policy, 0.5, p_logged,
             ['click'], ds
         FROM clean.impressions""",
+    "features.exposure_daily": f"SELECT unnest(['A', 'B']), 0, 3, 3, {DS}",
+    "features.examination": f"""
+        SELECT 'em', unnest([1, 2]), unnest([1.0, 0.5]), 0.1, 3, unnest([2, 1]), true, {DS}""",
     "features.item_propensities": """
         SELECT item_id, 1, 2, 0.3, false, 'exposure_share', ds FROM clean.items""",
     "train.examples": f"""

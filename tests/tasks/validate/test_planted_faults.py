@@ -106,6 +106,20 @@ FAULTS = [
      "SET p_exposed = 'nan' WHERE impression_id = 'm0'", "propensities are", "critical", 1),
     ("features.impression_propensities", "DELETE FROM features.impression_propensities "
      "WHERE impression_id = 'm0'", "shown impression that stands", "critical", 1),
+    ("features.impression_propensities", "UPDATE features.impression_propensities "
+     "SET is_clipped = true WHERE impression_id = 'm0'", "clipped from below only", "critical", 1),
+    ("features.impression_propensities", "UPDATE features.impression_propensities "
+     "SET estimator = 'logged' WHERE impression_id = 'm0'", "one estimator", "critical", 6),
+    ("features.exposure_daily", "UPDATE features.exposure_daily SET n_requests = 4 "
+     "WHERE item_id = 'A'", "in no more than there were", "critical", 1),
+    ("features.exposure_daily", "UPDATE features.exposure_daily SET n_fold_requests = 9 "
+     "WHERE item_id = 'A'", "one number of requests", "critical", 1),
+    ("features.examination", "UPDATE features.examination SET theta = 'nan'",
+     "finite", "critical", 2),
+    ("features.examination", "UPDATE features.examination SET is_used = false",
+     "one method is used", "critical", 2),
+    ("features.examination", "UPDATE features.examination SET theta = 9 WHERE position = 2",
+     "much more than the first", "warning", 1),
     ("features.feedback_daily", "DELETE FROM features.feedback_daily "
      "WHERE impression_id = 'm0'", "shown impression that stands", "critical", 1),
     ("train.propensity_diagnostics", "UPDATE train.propensity_diagnostics SET verdict = 'fail'",
