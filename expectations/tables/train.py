@@ -136,6 +136,7 @@ PROPENSITY_DIAGNOSTICS = Table(
     reads=(
         "clean.impressions",
         "features.item_propensities",
+        "features.impression_propensities",
         "features.popularity_daily",
         "features.feedback_daily",
         "clean.items",
@@ -143,10 +144,10 @@ PROPENSITY_DIAGNOSTICS = Table(
     lookback="history",
     owner="machine learning",
     columns=(
-        Column("weight", "VARCHAR", "item propensity or logged probability", True),
+        Column("weight", "VARCHAR", "item or impression propensity, logged probability", True),
         Column("measure", "VARCHAR", "balance, calibration, overlap and others", True),
         Column("about", "VARCHAR", "the covariate, the tenth, or all rows", True),
-        Column("before", "DOUBLE", "the same without weights, where that means something"),
+        Column("before", "DOUBLE", "the same without weights, or before clipping"),
         Column("value", "DOUBLE", "what was found", True),
         Column("verdict", "VARCHAR", "pass, warn or fail", True),
         Column("sentence", "VARCHAR", "what that means", True),

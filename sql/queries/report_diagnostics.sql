@@ -13,7 +13,12 @@ WHERE ds = $ds
 ORDER BY
     weight,
     list_position(
-        ['balance', 'mean weight', 'overlap', 'largest weight', 'clipping', 'calibration'], measure
+        [
+            'balance', 'mean weight', 'overlap', 'smallest weight', 'median weight',
+            'largest weight', 'clipping', 'calibration'
+        ],
+        measure
     ),
+    CASE WHEN about LIKE '%activity' THEN 2 ELSE 1 END,
     try_cast(regexp_extract(about, '[0-9]+') AS INTEGER),
     about

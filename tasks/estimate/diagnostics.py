@@ -4,10 +4,12 @@ With weight w of each shown row, population weight m of each row that could have
 was), covariate x, and e the propensity:
 
     balance       |mean_w(x | shown) - mean_m(x)| / sd_m(x)   the standardised mean difference
-    mean weight   sum(w) / sum(m), or mean(w) for weights of slots: 1
+    mean weight   sum(w) / sum(m), the mean of O / e, O whether a row was shown: 1
     overlap       ESS / n, ESS = sum(w)^2 / sum(w^2)
-    calibration   n shown / sum(m e), by tenth of popularity: 1
-    clipping      the share of shown rows whose propensity was raised to the clip
+    calibration   by tenth of popularity and of activity: 1. Of an item propensity n shown /
+                  sum(m e); of the others, whose e is known of shown rows only, sum(w) / sum(m)
+    clipping      the share of shown rows whose propensity was raised to the clip, and what that
+                  did to the largest weight and to the effective sample
 
 Calibration says that items are shown as often as the propensity has it. It does not say that *who*
 was shown them is accounted for: a propensity that leaves out the policy's own score can be
@@ -16,7 +18,7 @@ score shows that at once. Thresholds as in P. Austin, "Balance diagnostics for c
 distribution of baseline covariates", Statistics in Medicine 2009 (0.1).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal
@@ -34,7 +36,10 @@ COVARIATES = {
     "popularity": "item popularity",
     "activity": "user activity",
 }
+ITEM = "item propensity"
 LOGGED = "logged probability"
+ESTIMATED = "impression propensity"  # of the estimator that is set
+MEDIAN_ROWS = 1_000_000  # medians are of about as many rows, drawn by their hash
 
 
 @dataclass(frozen=True)
@@ -53,38 +58,42 @@ def diagnose(log: Log) -> TableVersion:
     """Write the diagnostics of a night; no row where no request logged what it did not show."""
     rows = [
         {"ds": log.ds, "weight": weight, **vars(each)}
-        for weight, tenths in _sums(log).items()
-        for each in diagnostics(weight, tenths)
+        for weight, sums in _sums(log).items()
+        for each in diagnostics(weight, sums)
     ]
     return log.lake.put("train.propensity_diagnostics", {"ds": log.ds}, rows)
 
 
 def _sums(log: Log) -> dict[str, list[Sums]]:
-    """The sums of each kind of weight, by tenth of popularity."""
-    log.s.read("clean.impressions", since=log.since, upto=log.ds)
+    """The sums of each kind of weight: of all rows, and by tenth of popularity and activity."""
+    for name in ("clean.impressions", "features.impression_propensities"):
+        log.s.read(name, since=log.since, upto=log.ds)
     log.s.read("features.item_propensities", since=log.ds, upto=log.ds)
-    found = log.s.con.sql(render(sql.read("queries/exposure_sums"), log.params))
+    n_rows = int(log.s.value("SELECT count(*) FROM features.impression_propensities"))
+    params = log.params | {"every": 1 + n_rows // MEDIAN_ROWS}
+    found = log.s.con.sql(render(sql.read("queries/exposure_sums"), params))
     by_weight: dict[str, list[Sums]] = {}
     for row in found.to_arrow_table().to_pylist():
         by_weight.setdefault(row["weight"], []).append(row)
     return by_weight
 
 
-def diagnostics(weight: str, tenths: list[Sums]) -> Iterator[Diagnostic]:
+def diagnostics(weight: str, sums: list[Sums]) -> Iterator[Diagnostic]:
     """Every diagnostic of one kind of weight; none where nothing was shown."""
-    names = [name for name in tenths[0] if name not in ("weight", "tenth", "w_max")]
-    total = {name: sum(row[name] or 0 for row in tenths) for name in names}
-    if not total["n_shown"] or not total["w"]:
+    (total,) = (row for row in sums if row["about"] == "all rows")
+    if not total["n_shown"] or not total["w"] or not total["m"]:
         return
     for name, what in COVARIATES.items():
         if name != "policy_score" or total["n_policy_score"] == total["n_rows"]:
             yield from _balance(name, what, total)
-    yield _mean_weight(weight, total)
+    yield _mean_weight(total)
     yield _overlap(total)
-    yield _largest(tenths, total)
-    if weight != LOGGED:  # what was not shown has no logged probability
+    yield from _weights(total)
+    if weight != LOGGED:  # which is as it was logged
         yield _clipping(total)
-        yield from _calibration(tenths)
+    if weight == ESTIMATED:
+        yield from _clipped(total)
+    yield from _calibration(row for row in sums if row["about"] != "all rows")
 
 
 def _level(value: float, warn: float, fail: float) -> Level:
@@ -101,17 +110,18 @@ def _balance(name: str, what: str, total: Sums) -> Iterator[Diagnostic]:
         for which, n in (("s", "n_shown"), ("w", "w"))
     )
     level = _level(abs(after), 0.05, 0.1)
+    by = f" ({total['estimators']})" if total["estimators"] else ""
     said = {
         "pass": f"weighted, what was shown is like what could have been in {what}",
         "warn": f"weighted, what was shown is nearly like what could have been in {what}",
         "fail": f"weighted, what was shown still differs from what could have been in {what}: "
-        "estimates with these weights keep that bias, whatever their calibration",
+        f"estimates with these weights{by} keep that bias, whatever their calibration",
     }
     yield Diagnostic("balance", name, before, after, level, f"{said[level]} (SMD {after:+.3f})")
 
 
-def _mean_weight(weight: str, total: Sums) -> Diagnostic:
-    mean = total["w"] / (total["n_shown"] if weight == LOGGED else total["m"])
+def _mean_weight(total: Sums) -> Diagnostic:
+    mean = total["w"] / total["m"]
     level = _level(abs(mean - 1), 0.05, 0.1)
     word = {"pass": "is", "warn": "is nearly", "fail": "is not"}[level]
     sentence = f"the mean weight {word} 1 ({mean:.3f})" + (
@@ -134,16 +144,31 @@ def _overlap(total: Sums) -> Diagnostic:
     )
 
 
-def _largest(tenths: list[Sums], total: Sums) -> Diagnostic:
-    largest = max(row["w_max"] or 0 for row in tenths)
-    share = largest / total["w"]
-    level = _level(share, 0.001, 0.01)
-    return Diagnostic(
+def _weights(total: Sums) -> Iterator[Diagnostic]:
+    """The smallest, the median and the largest weight, in units of the mean."""
+    mean = total["w"] / total["n_shown"]
+    yield Diagnostic(
+        "smallest weight",
+        "all rows",
+        None,
+        total["w_min"] / mean,
+        "pass",
+        "what the policy favours most counts least",
+    )
+    if total["w_median"] is not None:
+        median = total["w_median"] / mean
+        level = _level(1 - median, 0.8, 0.95)
+        said = "" if level == "pass" else ": a few rows weigh much more than the others"
+        yield Diagnostic(
+            "median weight", "all rows", None, median, level, f"half of the rows weigh less{said}"
+        )
+    share = total["w_max"] / total["w"]
+    yield Diagnostic(
         "largest weight",
         "all rows",
         None,
-        largest / (total["w"] / total["n_shown"]),
-        level,
+        total["w_max"] / mean,
+        _level(share, 0.001, 0.01),
         f"the largest weight is {share:.2%} of all weight",
     )
 
@@ -162,18 +187,49 @@ def _clipping(total: Sums) -> Diagnostic:
     )
 
 
-def _calibration(tenths: list[Sums]) -> Iterator[Diagnostic]:
+def _clipped(total: Sums) -> Iterator[Diagnostic]:
+    """What clipping did to the largest weight and to the effective sample."""
+    largest_raw, largest = (
+        total[of_max] / (total[of_sum] / total["n_shown"])
+        for of_max, of_sum in (("w_raw_max", "w_raw"), ("w_max", "w"))
+    )
+    cut = largest_raw / largest
+    yield Diagnostic(
+        "clipping",
+        "largest weight",
+        largest_raw,
+        largest,
+        _level(cut, 10, 100),
+        f"clipping took the largest weight from {largest_raw:,.1f} times the mean "
+        f"to {largest:,.1f}",
+    )
+    raw, share = (
+        total[w] ** 2 / total[ww] / total["n_shown"] for w, ww in (("w_raw", "ww_raw"), ("w", "ww"))
+    )
+    yield Diagnostic(
+        "clipping",
+        "effective sample",
+        raw,
+        share,
+        _level(1 - share, 0.8, 0.9),
+        f"clipping took the effective sample from {raw:.1%} to {share:.1%} of the rows",
+    )
+
+
+def _calibration(tenths: Iterable[Sums]) -> Iterator[Diagnostic]:
     for row in tenths:
-        if not row["me"]:
+        if not row["m"] or row["me"] == 0:
             continue
-        ratio = row["n_shown"] / row["me"]
+        is_known = row["me"] is not None
+        ratio = row["n_shown"] / row["me"] if is_known else row["w"] / row["m"]
         level = _level(abs(ratio - 1), 0.1, 0.25)
         word = {"pass": "as often as", "warn": "nearly as often as", "fail": "not as often as"}
         yield Diagnostic(
             "calibration",
-            f"tenth {row['tenth'] + 1} of popularity",
+            f"tenth {row['tenth'] + 1} of {row['about']}",
             None,
             ratio,
             level,
-            f"shown {word[level]} the propensity has it (observed / expected {ratio:.2f})",
+            f"shown {word[level]} the propensity has it "
+            f"({'observed / expected' if is_known else 'mean weight'} {ratio:.2f})",
         )

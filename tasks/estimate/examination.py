@@ -27,7 +27,7 @@ WSDM 2018, section 4: EM; with one gamma per item in the place of their regressi
 Both hold where the users before whom an item stands do not depend on the position. A policy that
 knows its users breaks that: it puts an item high before those who like it. Where every slot has a
 logged probability, slots weigh 1 / p, which mends it; elsewhere theta is too steep. Standard errors
-are of the jackknife that leaves out one fold of users.
+are of the jackknife that leaves out one fold of users: with few folds, rough themselves.
 """
 
 from dataclasses import dataclass

@@ -70,3 +70,31 @@ def estimates(world: World) -> pl.DataFrame:
         day=(rows["ds"] - world.settings.start).dt.total_days(),
         liking=pl.Series(world.truth.liking(rows["user_id"], rows["item_id"])),
     )
+
+
+def known_mean(world: World) -> float:
+    """Mean liking of the items that could have been shown, over the slots of the log."""
+    liking = world.truth.liking_matrix(world.truth.user_ids)
+    by_day = np.stack([liking[:, of_day].mean(axis=1) for of_day in world.eligible])
+    rows = estimates(world)
+    return float(by_day[rows["day"].to_numpy(), rows["user"].to_numpy()].mean())
+
+
+def errors(world: World, rows: pl.DataFrame, truth: float) -> dict[str, float]:
+    """How far the naive mean, IPS and SNIPS of liking are off, and the effective sample.
+
+    Weights as in sql/queries/exposure_sums.sql: of slots where the estimate is of slots.
+    """
+    n_eligible = world.eligible.sum(axis=1)[rows["day"].to_numpy()]
+    free = n_eligible - rows["position"].to_numpy() + 1
+    is_logged = (rows["estimator"] == "logged").to_numpy()
+    even = np.where(is_logged, 1 / free, world.settings.slate_size / n_eligible)
+    w, liking = even / rows["p_exposed"].to_numpy(), rows["liking"].to_numpy()
+    return {
+        "naive": float(liking.mean() - truth),
+        "ips": float((w * liking).mean() - truth),
+        "snips": float((w * liking).sum() / w.sum() - truth),
+        "mean_weight": float(w.mean()),
+        "ess": float(w.sum() ** 2 / np.square(w).sum() / len(w)),
+        "clipped": float(rows["is_clipped"].to_numpy().mean()),
+    }

@@ -6,20 +6,14 @@ from typing import Any
 
 import pytest
 
-from tasks.estimate.diagnostics import LOGGED, diagnose
+from tasks.estimate.diagnostics import ESTIMATED, ITEM, LOGGED
 from tasks.estimate.log import opened_log
 from tasks.estimate.policies import Stated, estimate, impute, sums_of
 from tasks.estimate.values import Estimator, PolicyValue, overlap, policy_values
 from tasks.sample import ShopSettings
-from tests.scenarios.truths import SMALL, World, build, findings, liking
+from tests.scenarios.truths import SMALL, World, build, findings, liking, told
 
-ITEM = "item propensity"
 CLAIMED: tuple[Estimator, ...] = ("snips", "dr")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(ShopSettings(n_days=14, seed=11), tmp_path_factory.mktemp("world"))
 
 
 def estimates(world: World, policy: Stated) -> dict[str, dict[str, PolicyValue]]:
@@ -60,15 +54,6 @@ def test_weights_find_what_is_true_where_the_naive_mean_is_far_off(
     assert abs(likings.weighted - likings.uniform) <= 0.01
 
 
-def told(world: World) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """What the night says of its propensities, by weight, measure and what it is about."""
-    with opened_log(world.shop, world.ds) as log:
-        diagnose(log)
-    pinned = world.shop.lake.pin("train.propensity_diagnostics")
-    rows = world.shop.lake.rows(pinned, {"ds": world.ds}).to_pylist()
-    return {(row["weight"], row["measure"], row["about"]): row for row in rows}
-
-
 def test_a_propensity_without_the_policys_score_fails_its_balance_though_it_is_calibrated(
     world: World,
 ) -> None:
@@ -77,16 +62,18 @@ def test_a_propensity_without_the_policys_score_fails_its_balance_though_it_is_c
     assert (score["verdict"], abs(score["value"]) > 0.1) == ("fail", True)
     assert found[ITEM, "mean weight", "all rows"]["verdict"] == "pass"
     levels = [
-        row["verdict"] for (weight, measure, _), row in found.items() if measure == "calibration"
+        row["verdict"]
+        for (weight, measure, _), row in found.items()
+        if (weight, measure) == (ITEM, "calibration")
     ]
-    assert len(levels) == 10
+    assert len(levels) == 20
     assert levels.count("fail") == 0
     assert "whatever their calibration" in score["sentence"]
 
 
 def test_logged_probabilities_balance_everything(world: World) -> None:
     found = {key: row for key, row in told(world).items() if key[0] == LOGGED}
-    assert len(found) == 6
+    assert len(found) == 8 + 20
     assert {row["verdict"] for row in found.values()} == {"pass"}
     assert abs(found[LOGGED, "balance", "policy_score"]["before"]) > 0.5
 
@@ -108,5 +95,5 @@ def test_a_policy_without_probabilities_says_nothing_of_others(tmp_path: Path) -
     with opened_log(world.shop, world.ds) as log:
         assert estimate(log).rows == 0
     found = told(world)
-    assert {key[0] for key in found} == {ITEM}
+    assert {key[0] for key in found} == {ITEM, ESTIMATED}
     assert found[ITEM, "balance", "policy_score"]["verdict"] == "fail"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tasks.estimate.diagnostics import diagnose
 from tasks.estimate.examination import examine
 from tasks.estimate.log import opened_log
 from tasks.estimate.policies import POPULARITY, UNIFORM, Stated, impute, sums_of
@@ -231,6 +232,15 @@ def estimate_propensities(shop: Shop, ds: date, **settings: Any) -> Shop:
         examine(s, params)
         build_snapshot(s, "features.item_propensities", params)
     return found
+
+
+def told(world: World, **settings: Any) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """What the night says of its propensities, by weight, measure and what it is about."""
+    shop = estimate_propensities(world.shop, world.ds, **settings)
+    with opened_log(shop, world.ds) as log:
+        diagnose(log)
+    rows = shop.lake.rows(shop.lake.pin("train.propensity_diagnostics"), {"ds": world.ds})
+    return {(row["weight"], row["measure"], row["about"]): row for row in rows.to_pylist()}
 
 
 def _p_click(truth: Truth) -> Floats:

@@ -4,15 +4,17 @@ from typing import Any
 
 import pytest
 
-from tasks.estimate.diagnostics import LOGGED, Diagnostic, diagnostics
+from tasks.estimate.diagnostics import ESTIMATED, ITEM, LOGGED, Diagnostic, diagnostics
 
-ITEM = "item propensity"
+LARGEST, SMALLEST = ("w_max", "w_raw_max"), ("w_min",)
 
 
 def tenth(number: int = 0, **changed: Any) -> dict[str, Any]:
     """A tenth of 1,000 rows of which 100 were shown, balanced in everything."""
     row: dict[str, Any] = {
+        "about": "popularity",
         "tenth": number,
+        "estimators": None,
         "n_shown": 100,
         "n_clipped": 0,
         "n_rows": 200,
@@ -21,21 +23,44 @@ def tenth(number: int = 0, **changed: Any) -> dict[str, Any]:
         "me": 100.0,
         "w": 1000.0,
         "ww": 10_000.0,
+        "w_raw": 1000.0,
+        "ww_raw": 10_000.0,
+        "w_min": 0.25,
+        "w_median": 8.0,
         "w_max": 0.5,
+        "w_raw_max": 0.5,
     }
     for name in ("popularity", "activity", "policy_score"):
         row |= {f"m_{name}": 0.0, f"mm_{name}": 1000.0, f"s_{name}": 80.0, f"w_{name}": 0.0}
     return row | changed
 
 
+def total(tenths: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """The row of all rows."""
+    row = {}
+    for name, value in tenths[0].items():
+        values = [each[name] for each in tenths]
+        if name in LARGEST or name in SMALLEST or name == "w_median":
+            row[name] = max(values) if name in LARGEST else min(values)
+        else:
+            row[name] = sum(values) if isinstance(value, int | float) else value
+    return row | {"about": "all rows", "tenth": None}
+
+
 def found(weight: str, *tenths: dict[str, Any]) -> dict[tuple[str, str], Diagnostic]:
-    return {(each.measure, each.about): each for each in diagnostics(weight, list(tenths))}
+    rows = [total(tenths), *tenths]
+    return {(each.measure, each.about): each for each in diagnostics(weight, rows)}
+
+
+def slots(number: int = 0, **changed: Any) -> dict[str, Any]:
+    """The same of weights of slots, whose population are slots too."""
+    return tenth(number, me=None, m=100.0, w=100.0, ww=100.0, w_min=0.5, w_median=1.0, **changed)
 
 
 def test_sound_propensities_pass_everything() -> None:
     rows = found(ITEM, *(tenth(n) for n in range(10)))
     assert {each.verdict for each in rows.values()} == {"pass"}
-    assert len(rows) == 3 + 4 + 10
+    assert len(rows) == 3 + 6 + 10
     assert rows["balance", "policy_score"].before == pytest.approx(0.8)
 
 
@@ -63,15 +88,52 @@ def test_collapsed_overlap_is_loud() -> None:
     assert "OVERLAP COLLAPSED" in collapsed.sentence
 
 
-def test_logged_probabilities_have_no_calibration_and_a_mean_per_slot() -> None:
-    rows = found(LOGGED, tenth(w=100.0, ww=100.0))
+def test_logged_probabilities_are_not_clipped_and_have_a_mean_per_slot() -> None:
+    rows = found(LOGGED, slots(), slots(1))
     assert rows["mean weight", "all rows"].value == 1
+    assert rows["calibration", "tenth 2 of popularity"].value == 1
     assert {measure for measure, _ in rows} == {
         "balance",
         "mean weight",
         "overlap",
+        "smallest weight",
+        "median weight",
         "largest weight",
+        "calibration",
     }
+
+
+def test_both_tenths_are_calibrated_by_the_mean_weight() -> None:
+    rows = found(ESTIMATED, slots(), slots(about="activity") | {"w": 130.0})
+    assert rows["calibration", "tenth 1 of popularity"].verdict == "pass"
+    assert rows["calibration", "tenth 1 of activity"].value == pytest.approx(1.3)
+    assert rows["calibration", "tenth 1 of activity"].verdict == "fail"
+
+
+def test_what_clipping_did_is_told() -> None:
+    rows = found(ESTIMATED, slots(w_max=5.0, w_raw=100.0, ww_raw=2000.0, w_raw_max=80.0))
+    assert rows["clipping", "largest weight"].before == 80
+    assert rows["clipping", "largest weight"].value == 5
+    assert rows["clipping", "largest weight"].verdict == "warn"
+    assert rows["clipping", "effective sample"].before == pytest.approx(0.05)
+    assert rows["clipping", "effective sample"].value == 1
+    assert "from 5.0% to 100.0%" in rows["clipping", "effective sample"].sentence
+
+
+def test_weights_are_told_in_units_of_their_mean() -> None:
+    rows = found(LOGGED, slots() | {"w_min": 0.01, "w_median": 0.1, "w_max": 20.0})
+    values = {
+        measure: rows[f"{measure} weight", "all rows"].value
+        for measure in ("smallest", "median", "largest")
+    }
+    assert values == {"smallest": 0.01, "median": 0.1, "largest": 20.0}
+    assert rows["median weight", "all rows"].verdict == "warn"
+    assert rows["largest weight", "all rows"].verdict == "fail"
+
+
+def test_the_estimator_that_keeps_the_bias_is_named() -> None:
+    rows = found(ESTIMATED, slots() | {"estimators": "logistic", "w_policy_score": 70.0})
+    assert "these weights (logistic) keep that bias" in rows["balance", "policy_score"].sentence
 
 
 def test_a_wrong_level_fails_and_says_what_is_spared() -> None:
@@ -99,3 +161,4 @@ def test_what_is_the_same_everywhere_cannot_be_unbalanced() -> None:
 def test_nothing_shown_gives_nothing() -> None:
     assert found(ITEM, tenth(n_shown=0, w=0.0)) == {}
     assert found(LOGGED, tenth(w=0.0)) == {}
+    assert found(ITEM, tenth(m=0.0)) == {}
