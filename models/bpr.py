@@ -34,6 +34,7 @@ from models.contract import (
     GradientConfig,
     GradientModel,
     Loss,
+    inverse_propensity,
     require,
     to_array,
 )
@@ -104,15 +105,13 @@ class BPR(GradientModel):
         bpr = (w * softplus(-margin)).sum() / w.sum()  # []
         squares = (p_u.square().sum() + q.square().sum() + b.square().sum()) / len(margin)  # []
         l2 = self.config.regularisation / 2 * squares  # []
-        return Loss(bpr + l2, {"bpr": bpr, "l2": l2})
+        return Loss(bpr + l2, {"bpr": bpr, "l2": l2}, weights=w)
 
     def _weight(self, batch: Batch) -> Tensor:
         strength = batch.weights.pow(self.config.strength_power)  # [B]
         if self.config.weighting == "none":
             return strength
-        if batch.propensity is None:
-            raise ValueError('weighting "ips" needs the propensity of each positive')
-        return strength / batch.propensity.clamp(min=self.config.propensity_clip)  # [B]
+        return strength * inverse_propensity(batch, self.config.propensity_clip)  # [B]
 
     def user_vectors(self) -> FloatArray:
         """[n_users, k + 1]: p_u and 1."""

@@ -25,10 +25,14 @@ OffsetArray = npt.NDArray[np.int64]
 
 
 class Loss(NamedTuple):
-    """A scalar to differentiate, and the named parts it is the sum of."""
+    """A scalar to differentiate, the named parts it is the sum of, and what each triple weighs.
+
+    weights are as the loss has them before it normalises; None where each triple weighs the same.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
+    weights: Tensor | None = None  # [B], > 0
 
 
 class Batch(NamedTuple):
@@ -42,6 +46,17 @@ class Batch(NamedTuple):
     negatives: Tensor  # [B] int64
     weights: Tensor  # [B] float32, strength of the positive, > 0
     propensity: Tensor | None  # [B] float32
+
+
+def inverse_propensity(batch: Batch, clip: float) -> Tensor:
+    """1 / max(e, clip) of each positive, [B]: the one door by which propensities enter a loss.
+
+    Raises:
+        ValueError: the batch has no propensity.
+    """
+    if batch.propensity is None:
+        raise ValueError("a weighted loss needs the propensity of each positive")
+    return batch.propensity.clamp(min=clip).reciprocal()  # [B]
 
 
 class Positives(Protocol):

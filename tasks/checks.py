@@ -43,6 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "serve": (
         "train.metrics",
+        "train.epochs",
         "train.policy_values",
         "train.propensity_diagnostics",
         "serve.candidates",

@@ -95,6 +95,7 @@ def test_every_made_table_has_its_select() -> None:
     by_hand = {
         "features.examination",
         "train.metrics",
+        "train.epochs",
         "train.policy_values",
         "train.propensity_diagnostics",
         "serve.candidates",

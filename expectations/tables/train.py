@@ -88,6 +88,27 @@ METRICS = Table(
     ),
 )
 
+EPOCHS = Table(
+    name="train.epochs",
+    kind="snapshot",
+    grain="one pass over the positives of a model's training on the time split of one night",
+    partition_by=("ds", "model"),
+    key=("ds", "model", "epoch"),
+    sort_by=("epoch",),
+    reads=("train.examples", "train.holdout", "features.item_propensities"),
+    lookback="history",
+    owner="machine learning",
+    columns=(
+        Column("epoch", "INTEGER", "1 is the first pass", True),
+        Column("loss", "DOUBLE", "mean loss of the pass", True),
+        Column("ndcg", "DOUBLE", "NDCG@20 after it, of the users that choose the best epoch"),
+        Column("ess_share", "DOUBLE", "effective sample size of its weights, of its rows", True),
+        Column("is_best", "BOOLEAN", "the pass whose weights were measured", True),
+        _DS,
+        Column("model", "VARCHAR", "name in the registry", True),
+    ),
+)
+
 POLICY_VALUES = Table(
     name="train.policy_values",
     kind="snapshot",
@@ -155,4 +176,4 @@ PROPENSITY_DIAGNOSTICS = Table(
     ),
 )
 
-TABLES = (EXAMPLES, HOLDOUT, METRICS, POLICY_VALUES, PROPENSITY_DIAGNOSTICS)
+TABLES = (EXAMPLES, HOLDOUT, METRICS, EPOCHS, POLICY_VALUES, PROPENSITY_DIAGNOSTICS)

@@ -66,6 +66,7 @@ class Trained:
     best_epoch: int  # the pass whose weights these are; refit on all data with epochs=this
     losses: tuple[float, ...] = ()  # mean loss of each pass
     ndcgs: tuple[float, ...] = ()  # holdout NDCG@20 after each pass, if there was a holdout
+    ess_shares: tuple[float, ...] = ()  # of each pass, ESS / n of its weights: 1 if all are equal
     n_users_dropped: int = 0  # users who have every item: they were not sampled
 
 
@@ -196,6 +197,7 @@ class _GradientRun:
         self.optimiser = adam(model.parameters(), lr=config.learning_rate)
         self.sampler: Sampler = make_sampler(data.csr())
         self.losses: list[float] = []
+        self.ess_shares: list[float] = []
         self.ndcgs: list[float] = []
 
     def train(
@@ -210,7 +212,9 @@ class _GradientRun:
         n_epochs = epochs or self.config.epochs
         best_epoch, best = 0, self._weights()
         for epoch in range(1, n_epochs + 1):
-            self.losses.append(self._epoch(epoch))
+            loss, ess_share = self._epoch(epoch)
+            self.losses.append(loss)
+            self.ess_shares.append(ess_share)
             if progress is not None:
                 progress(epoch, n_epochs, self.losses[-1])
             if holdout is None or rows is None:
@@ -226,21 +230,28 @@ class _GradientRun:
             best_epoch = len(self.losses)
         return self._trained(best_epoch)
 
-    def _epoch(self, epoch: int) -> float:
+    def _epoch(self, epoch: int) -> tuple[float, float]:
+        """One pass: its mean loss, and the effective sample size of its weights over its triples.
+
+        ESS = sum(w)^2 / sum(w^2) (L. Kish, "Survey Sampling", 1965).
+        """
         self.model.train()
-        total = 0.0
+        total, w, ww = 0.0, 0.0, 0.0
         for triples in epoch_batches(
             self.sampler, self.config.batch_size, seed=self.seed, epoch=epoch
         ):
-            loss = self.model.loss(self._batch(triples)).total
-            value = loss.item()
+            found = self.model.loss(self._batch(triples))
+            loss, value = found.total, found.total.item()
             if not math.isfinite(value):
                 self._diverged(epoch, value)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()  # type: ignore[no-untyped-call]
             total += value * len(triples.users)
-        return total / self.sampler.n_triples
+            of_batch = _sums(found.weights, len(triples.users))
+            w, ww = w + of_batch[0], ww + of_batch[1]
+        n = self.sampler.n_triples
+        return total / n, w * w / ww / n
 
     def _batch(self, triples: Triples) -> Batch:
         propensity = self.data.propensity
@@ -290,5 +301,14 @@ class _GradientRun:
             best_epoch=best_epoch,
             losses=tuple(self.losses),
             ndcgs=tuple(self.ndcgs),
+            ess_shares=tuple(self.ess_shares),
             n_users_dropped=self.sampler.n_users_dropped,
         )
+
+
+def _sums(weights: Tensor | None, n: int) -> tuple[float, float]:
+    """sum(w) and sum(w^2) of a batch, in float64."""
+    if weights is None:
+        return float(n), float(n)
+    w = weights.detach().double()
+    return w.sum().item(), w.square().sum().item()

@@ -58,7 +58,8 @@ def train_model(
             everything = _interactions(s, _TRAINING, work / "c")
             last = _fit(shop, name, everything, None, first.best_epoch or None, moved)
         saved = registry.save(last, shop.lake.root.absolute() / "models")
-    return saved, [measuring.write(shop, ds, saved, metrics), *trials]
+    written = [measuring.write(shop, ds, saved, metrics), _write_epochs(shop, ds, first)]
+    return saved, [*written, *trials]
 
 
 def _interactions(s: Session, select: str, work: Path) -> Interactions:
@@ -145,3 +146,20 @@ def _measure(
     )
     case = measuring.Case(data, holdout.relevant, lists.items)
     return measuring.measure(s, shop, ds, case, work)
+
+
+def _write_epochs(shop: Shop, ds: date, trained: Trained) -> TableVersion:
+    """How the model of the time split came about, pass by pass; no row for a closed form."""
+    rows = [
+        {
+            "epoch": n + 1,
+            "loss": loss,
+            "ndcg": trained.ndcgs[n] if trained.ndcgs else None,
+            "ess_share": trained.ess_shares[n],
+            "is_best": n + 1 == trained.best_epoch,
+            "ds": ds,
+            "model": trained.name,
+        }
+        for n, loss in enumerate(trained.losses)
+    ]
+    return shop.lake.put("train.epochs", {"ds": ds, "model": trained.name}, rows)

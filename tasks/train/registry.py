@@ -111,6 +111,7 @@ def _write(trained: Trained, version: str, folder: Path) -> None:
         "best_epoch": trained.best_epoch,
         "losses": trained.losses,
         "ndcgs": trained.ndcgs,
+        "ess_shares": trained.ess_shares,
         "n_users_dropped": trained.n_users_dropped,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
@@ -145,6 +146,7 @@ def _read(about: dict[str, Any], folder: Path) -> Trained:
         best_epoch=about["best_epoch"],
         losses=tuple(about["losses"]),
         ndcgs=tuple(about["ndcgs"]),
+        ess_shares=tuple(about.get("ess_shares", ())),  # models saved before they were kept
         n_users_dropped=about["n_users_dropped"],
     )
 

@@ -39,6 +39,13 @@ def test_inverse_propensities_are_clipped_and_normalised_over_the_batch() -> Non
     assert m.loss(given).parts["bpr"].item() == pytest.approx(by_hand(m, given, [2, 2, 10]))
 
 
+def test_the_loss_carries_what_each_triple_weighs() -> None:
+    m = model(weighting="ips", propensity_clip=0.1, strength_power=2.0)
+    weights = m.loss(batch([1.0, 2.0, 1.0], [0.5, 1.0, 0.001])).weights
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([2, 4, 10])
+
+
 def test_parts_add_up_and_lambda_counts_every_vector_of_the_triple() -> None:
     m, given = model(regularisation=0.5), batch([1.0, 1.0, 1.0])
     loss = m.loss(given)

@@ -52,8 +52,10 @@ class TestEveryModel:
     ) -> None:
         trained = train(name, config, planted[0], seed=1)
         if not isinstance(trained.model, GradientModel):
-            assert trained.losses == ()
+            assert trained.losses == trained.ess_shares == ()
             return
+        assert len(trained.ess_shares) == 15
+        assert all(0 < share <= 1 for share in trained.ess_shares)
         assert len(trained.losses) == trained.n_epochs == 15
         assert np.isfinite(trained.losses).all()
         assert trained.losses[-1] < 0.7 * trained.losses[0]

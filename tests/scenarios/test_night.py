@@ -70,6 +70,14 @@ def test_the_night_is_measured_checked_and_reported(one_night: Place) -> None:
     assert "u000" not in page
 
 
+def test_every_epoch_of_the_night_is_kept(one_night: Place) -> None:
+    assert one_night.ask(
+        "SELECT model, count(*), count(*) FILTER (is_best), bool_and(isfinite(loss)), "
+        "bool_and(coalesce(ndcg, 0) BETWEEN 0 AND 1), bool_and(ess_share > 0 AND ess_share <= 1) "
+        "FROM train.epochs GROUP BY model"
+    ) == [("bpr", 4, 1, True, True, True)]
+
+
 def test_the_same_night_again_is_nothing_to_do(one_night: Place, tmp_path: Path) -> None:
     place = one_night.copy(tmp_path / "again")
     before = contents(place.lake)

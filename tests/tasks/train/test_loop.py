@@ -70,6 +70,20 @@ def test_progress_is_told_after_each_epoch(planted: tuple[Interactions, Holdout]
     assert told == [(n + 1, 3, trained.losses[n]) for n in range(3)]
 
 
+def test_the_effective_sample_is_that_of_the_weights(
+    planted: tuple[Interactions, Holdout], tmp_path: Path
+) -> None:
+    data, _ = planted
+    plain = train("bpr", {**FAST, "strength_power": 0.0}, data, seed=0, epochs=2)
+    assert plain.ess_shares == pytest.approx((1.0, 1.0))
+    assert data.propensity is not None
+    ips = {**FAST, "weighting": "ips", "strength_power": 0.0, "propensity_clip": 0.05}
+    shares = train("bpr", ips, data, seed=0, epochs=2).ess_shares
+    w = 1 / np.maximum(data.propensity, 0.05)[data.indices].astype(float)
+    assert shares == pytest.approx([w.sum() ** 2 / np.square(w).sum() / len(w)] * 2, rel=1e-5)
+    assert shares[0] < 0.999
+
+
 def test_another_seed_gives_other_weights(planted: tuple[Interactions, Holdout]) -> None:
     one, two = (train("bpr", FAST, planted[0], seed=seed, epochs=1) for seed in (1, 2))
     assert (one.model.item_vectors() != two.model.item_vectors()).any()

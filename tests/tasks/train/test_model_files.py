@@ -28,7 +28,16 @@ def test_a_model_comes_back_whole(trained: Trained, tmp_path: Path) -> None:
     saved = registry.save(trained, tmp_path)
     loaded = registry.load(saved.path)
     assert registry.model_version(loaded) == saved.model_version
-    for field in ("name", "config", "seed", "n_epochs", "best_epoch", "losses", "ndcgs"):
+    for field in (
+        "name",
+        "config",
+        "seed",
+        "n_epochs",
+        "best_epoch",
+        "losses",
+        "ndcgs",
+        "ess_shares",
+    ):
         assert getattr(loaded, field) == getattr(trained, field)
     assert loaded.items.equals(trained.items)
 

@@ -73,6 +73,7 @@ ROWS = {
         SELECT
             'v1', 'snips', 'pairs', 'recall', 20, 'all', 'all', 0.4, 0.1, 0.2, 0.6, 300, 900,
             400.0, 'a mean over pairs', {DS}, 'bpr'""",
+    "train.epochs": f"SELECT 1, 0.7, 0.1, 0.5, true, {DS}, 'bpr'",
     "train.policy_values": f"""
         SELECT
             'click', 'uniform', 'each item is as likely', 'all', 'all', 'all positions', 'snips',
