@@ -21,6 +21,8 @@ NAMES = (
     "behaviours",
     "concentration",
     "propensities",
+    "estimators",
+    "examination",
     "metrics",
     "policies",
     "diagnostics",

@@ -12,6 +12,7 @@ import pytest
 
 import sql
 from expectations.catalogue import catalogue
+from tasks.errors import EstimationError
 from tasks.estimate.propensities import Propensities
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake
@@ -175,6 +176,48 @@ def test_changed_parameters_rebuild_where_the_sql_asks_for_them(lake: Lake) -> N
     assert stale(lake, PROPENSITIES, WEDNESDAY) == []
     assert stale(lake, PROPENSITIES, WEDNESDAY, clip=0.5) == DAYS[:3]
     assert stale(lake, PROPENSITIES, WEDNESDAY, estimator="auto") == DAYS[:3]
+
+
+class Failing(Propensities):
+    """A step that cannot make the second day."""
+
+    def rows(self, s: Session, day: date) -> Any:
+        if day == TUESDAY:
+            raise EstimationError("no", where="here", unchanged="all", fix="nothing")
+        return super().rows(s, day)
+
+
+def test_a_step_that_fails_on_one_day_leaves_every_day_as_it_was(lake: Lake) -> None:
+    for day in DAYS[:3]:
+        put(lake, "clean.impressions", day, [shown(day, 1)])
+    build(lake, MONDAY, *INCREMENTS)
+    before, version = content(lake, PROPENSITIES), lake.pin(PROPENSITIES).version
+    fails = Failing(Propensity(estimator="exposure_share"), 2, timedelta(days=1))
+    with opened(lake) as s, pytest.raises(EstimationError):
+        build_increments(s, PROPENSITIES, params(WEDNESDAY), fails)
+    assert lake.pin(PROPENSITIES).version == version
+    assert content(lake, PROPENSITIES) == before
+    assert stale(lake, PROPENSITIES, WEDNESDAY) == [TUESDAY, WEDNESDAY]
+
+
+def test_a_step_sees_the_window_of_its_day_and_nothing_after(lake: Lake) -> None:
+    seen: dict[date, list[Any]] = {}
+
+    class Looking(Propensities):
+        def rows(self, s: Session, day: date) -> Any:
+            seen[day] = s.rows("SELECT DISTINCT ds FROM clean.impressions ORDER BY ds")
+            return super().rows(s, day)
+
+    for day in DAYS:
+        put(lake, "clean.impressions", day, [shown(day, 1)])
+    looks = Looking(Propensity(), 2, timedelta(days=1))
+    with opened(lake) as s:
+        build_increments(s, PROPENSITIES, params(WEDNESDAY), looks)
+    assert seen == {
+        MONDAY: [(MONDAY,)],
+        TUESDAY: [(MONDAY,), (TUESDAY,)],
+        WEDNESDAY: [(TUESDAY,), (WEDNESDAY,)],
+    }
 
 
 def test_changed_sql_rebuilds_every_day(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

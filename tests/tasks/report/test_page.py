@@ -70,6 +70,13 @@ ROWS = {
             1 AS n_events, unnest([1.0, 0.2, 0.01, 0.01]) AS p_exposed,
             unnest([false, false, true, true]) AS is_clipped,
             'popularity_power_law' AS estimator, {DS} AS ds""",
+    "features.impression_propensities": f"""
+        SELECT 'logged' AS estimator, unnest([0.002, 0.03, 0.5, 0.002]) AS p_exposed,
+            unnest([true, false, false, false]) AS is_clipped, {DS} AS ds""",
+    "features.examination": f"""
+        SELECT unnest(['harvesting', 'harvesting', 'em']) AS method, unnest([1, 2, 1]) AS position,
+            unnest([1.0, 0.5, 1.0]) AS theta, unnest([NULL, 0.01, 0.1]) AS se, 1200 AS n_slots,
+            unnest([true, true, false]) AS is_used, {DS} AS ds""",
     "train.metrics": f"""
         SELECT unnest(['bpr', 'popularity', 'bpr', 'bpr', 'popularity', 'popularity', 'bpr', 'bpr'])
             AS model, 'v1' AS model_version,
@@ -262,6 +269,13 @@ def test_it_shows_whether_propensities_can_be_trusted(page: str) -> None:
     said = text_of(page)
     assert "item propensity balance policy score 0.900 0.700 fail" in said
     assert "item propensity calibration tenth 1 of popularity – 1.010 pass" in said
+    assert "own logged probability ; 4 impressions of the day, 1 (25.0 %) raised to 0.002" in said
+
+
+def test_it_shows_how_often_positions_are_examined(page: str) -> None:
+    said = text_of(page)
+    assert "by intervention harvesting" in said
+    assert "1 1.000 – 1,200 2 0.500 0.010 1,200" in said
 
 
 def test_it_shows_the_rules_of_the_gate_and_who_challenged(page: str) -> None:
