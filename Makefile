@@ -52,6 +52,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.coat
 	$(BIN)/python -m tests.benchmarks.known_truth
 	$(BIN)/python -m tests.benchmarks.growth
+	$(BIN)/python -m tests.benchmarks.propensities
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
