@@ -15,7 +15,7 @@ slots AS (
         feedback.position,
         (hash(feedback.user_id) % $n_folds)::INTEGER AS fold,
         len(feedback.behaviours) > 0 AS is_clicked,
-        CASE WHEN facts.is_logged THEN 1 / feedback.p_logged ELSE 1 END AS w
+        CASE WHEN facts.is_logged THEN least(1 / feedback.p_logged, 1e9) ELSE 1 END AS w
     FROM features.feedback_daily AS feedback
     CROSS JOIN facts
     WHERE feedback.ds BETWEEN $since AND $ds AND feedback.position IS NOT NULL

@@ -7,7 +7,8 @@
 --       its item propensity; of a slot it is 1 / (p n) of its logged probability, n the items that
 --       were free; of an impression propensity it is that where the estimate is of slots (logged),
 --       and else (n shown / n eligible) / e. Populations of the last two count each request by its
---       slots, so that all weights have the mean 1 of their population where they are right.
+--       slots, so that all weights have the mean 1 of their population where they are right. A
+--       weight counts as 1e9 at most.
 WITH eligible AS (
     SELECT
         ds,
@@ -28,7 +29,7 @@ impressions AS (
     SELECT
         impressions.*,
         estimates.p_exposed,
-        greatest(estimates.p_estimated, 1e-9) AS p_estimated,
+        estimates.p_estimated,
         estimates.is_clipped,
         estimates.estimator
     FROM clean.impressions AS impressions
@@ -105,7 +106,7 @@ weighed AS (
         'logged probability' AS weight,
         m * slots_per_item AS m_each,
         NULL AS me,
-        if(is_shown, p_uniform / p_logged, 0) AS w,
+        if(is_shown, least(p_uniform / p_logged, 1e9), 0) AS w,
         NULL AS w_raw
     FROM tenths
     WHERE has_logged
@@ -115,8 +116,8 @@ weighed AS (
         'impression propensity' AS weight,
         m * slots_per_item AS m_each,
         NULL AS me,
-        if(is_shown, p_even / p_exposed, 0) AS w,
-        if(is_shown, p_even / p_estimated, 0) AS w_raw
+        if(is_shown, least(p_even / p_exposed, 1e9), 0) AS w,
+        if(is_shown, least(p_even / greatest(p_estimated, 1e-300), 1e9), 0) AS w_raw
     FROM tenths
     WHERE has_estimates
 )

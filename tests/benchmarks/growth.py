@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.estimate.diagnostics import diagnose
+from tasks.estimate.examination import examine
 from tasks.estimate.log import Log, opened_log
 from tasks.estimate.policies import estimate
+from tasks.estimate.propensities import steps
 from tasks.lake.session import Session, session
 from tasks.mapping import Mapping
 from tasks.measure import measured
@@ -38,8 +40,9 @@ ITEMS = 20_000
 DAILY = (
     "features.traffic_daily",
     "features.popularity_daily",
-    "features.impression_propensities",
     "features.feedback_daily",
+    "features.exposure_daily",
+    "features.impression_propensities",
 )
 MAPPING = {
     "name": "bench",
@@ -159,10 +162,16 @@ def stages(shop: Shop) -> Iterator[tuple[str, Callable[[], object]]]:
     """What a night does with impressions, step by step."""
     ds = DAYS[-1]
     params = parameters(shop, ds)
+    made_by = steps(shop)
     with session(shop.lake, shop.settings.compute) as s:
         name_positives(s, shop)
         for name in DAILY:
-            yield name, lambda name=name: build_increments(s, name, params)  # type: ignore[misc]
+            step = made_by.get(name)
+            yield (
+                name,
+                lambda name=name, step=step: build_increments(s, name, params, step),  # type: ignore[misc]
+            )
+        yield "features.examination", lambda: examine(s, params)
         yield (
             "features.item_propensities",
             lambda: build_snapshot(s, "features.item_propensities", params),
@@ -187,12 +196,12 @@ def measure(root: Path) -> dict[str, Any]:
             "temporary_mb": disk[0],
         }
         print(name, figures[name], file=sys.stderr, flush=True)
-    steps = list(figures.values())
+    each_of = list(figures.values())
     return {
-        "cpu_seconds": round(sum(each["cpu_seconds"] for each in steps), 1),
-        "seconds": round(sum(each["seconds"] for each in steps), 1),
-        "peak_mb": max(each["peak_mb"] for each in steps),
-        "temporary_mb": max(each["temporary_mb"] for each in steps),
+        "cpu_seconds": round(sum(each["cpu_seconds"] for each in each_of), 1),
+        "seconds": round(sum(each["seconds"] for each in each_of), 1),
+        "peak_mb": max(each["peak_mb"] for each in each_of),
+        "temporary_mb": max(each["temporary_mb"] for each in each_of),
         "steps": figures,
     }
 
