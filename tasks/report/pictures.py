@@ -21,6 +21,7 @@ Interval: TypeAlias = tuple[float, float, float]
 """Lower end, estimate, upper end."""
 
 # Stand-ins that Matplotlib accepts; each becomes a CSS variable.
+_LETTERS = 72  # of labels and keys that fit beside each other
 _INK, _MUTED, _GRID = "#010101", "#010102", "#010103"
 _SERIES = tuple(f"#0203{place:02x}" for place in range(1, 7))
 _VARIABLES = {
@@ -170,8 +171,11 @@ def _colour(place: int) -> str:
 def _legend(axes: Axes, n_series: int) -> None:
     if not n_series:
         return
+    # A legend that is wider than the picture would squeeze what it explains.
+    longest = max(len(label) for label in axes.get_legend_handles_labels()[1])
+    fits = max(_LETTERS // (longest + 5), 1)
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=min(n_series, 5), borderaxespad=0.2,
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=min(n_series, fits), borderaxespad=0.2,
         borderpad=0, handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import date
 
+import matplotlib as mpl
 import pytest
 
 from tasks.report import pictures
@@ -60,3 +61,16 @@ def test_one_day_is_a_dot_with_its_date() -> None:
 
 def test_days_without_counts_leave_an_empty_picture() -> None:
     assert "<svg" in pictures.by_day("p", "t", DAYS, {"a": [None, 0, None]})
+
+
+@pytest.mark.parametrize("n_series", [1, 2, 4, 6])
+@pytest.mark.parametrize("length", [5, 17, 28])
+def test_a_legend_is_no_wider_than_its_picture(n_series: int, length: int) -> None:
+    """Else it would squeeze the axes to nothing."""
+    with mpl.rc_context(pictures._STYLE):
+        figure, axes = pictures._canvas()
+        for number in range(n_series):
+            axes.plot([0, 1], [0, 1], label=f"{number} after, impression propensity"[:length])
+        pictures._legend(axes, n_series)
+        figure.draw_without_rendering()
+    assert axes.get_window_extent().width > 0.8 * figure.bbox.width
