@@ -55,7 +55,7 @@ rows_of_requests AS (
 
 candidates AS (
     SELECT
-        shown.impression_id,
+        hash(shown.impression_id) % $every = 0 AS is_sampled,
         shown.is_shown,
         items.p_exposed AS e,
         items.is_clipped AS is_item_clipped,
@@ -91,35 +91,86 @@ tenths AS (
     FROM candidates
 ),
 
+kinds AS (
+    SELECT unnest(['item propensity', 'logged probability', 'impression propensity']) AS weight
+),
+
+-- One pass over the rows for all three: a union would keep them all on disk.
 weighed AS (
     SELECT
-        * REPLACE (is_item_clipped AS is_clipped, NULL AS estimator),
-        'item propensity' AS weight,
-        m AS m_each,
-        m * e AS me,
-        if(is_shown, 1 / e, 0) AS w,
-        NULL::DOUBLE AS w_raw
+        tenths.is_shown,
+        tenths.is_sampled,
+        tenths.by_popularity,
+        tenths.by_activity,
+        tenths.popularity,
+        tenths.activity,
+        tenths.policy_score,
+        kinds.weight,
+        CASE kinds.weight
+            WHEN 'item propensity' THEN tenths.is_item_clipped
+            WHEN 'logged probability' THEN false
+            ELSE tenths.is_clipped
+        END AS is_clipped,
+        CASE WHEN kinds.weight = 'impression propensity' THEN tenths.estimator END AS estimator,
+        CASE
+            WHEN kinds.weight = 'item propensity' THEN tenths.m
+            ELSE tenths.m * tenths.slots_per_item
+        END AS m,
+        CASE WHEN kinds.weight = 'item propensity' THEN tenths.m * tenths.e END AS me,
+        CASE
+            WHEN NOT tenths.is_shown THEN 0
+            WHEN kinds.weight = 'item propensity' THEN 1 / tenths.e
+            WHEN kinds.weight = 'logged probability'
+                THEN least(tenths.p_uniform / tenths.p_logged, 1e9)
+            ELSE least(tenths.p_even / tenths.p_exposed, 1e9)
+        END AS w,
+        CASE
+            WHEN kinds.weight <> 'impression propensity' THEN NULL
+            WHEN NOT tenths.is_shown THEN 0
+            ELSE least(tenths.p_even / greatest(tenths.p_estimated, 1e-300), 1e9)
+        END AS w_raw
     FROM tenths
-    UNION ALL
+    CROSS JOIN kinds
+    WHERE
+        kinds.weight = 'item propensity'
+        OR (kinds.weight = 'logged probability' AND tenths.has_logged)
+        OR (kinds.weight = 'impression propensity' AND tenths.has_estimates)
+),
+
+cells AS (
     SELECT
-        * REPLACE (false AS is_clipped, NULL AS estimator),
-        'logged probability' AS weight,
-        m * slots_per_item AS m_each,
-        NULL AS me,
-        if(is_shown, least(p_uniform / p_logged, 1e9), 0) AS w,
-        NULL AS w_raw
-    FROM tenths
-    WHERE has_logged
-    UNION ALL
-    SELECT
-        *,
-        'impression propensity' AS weight,
-        m * slots_per_item AS m_each,
-        NULL AS me,
-        if(is_shown, least(p_even / p_exposed, 1e9), 0) AS w,
-        if(is_shown, least(p_even / greatest(p_estimated, 1e-300), 1e9), 0) AS w_raw
-    FROM tenths
-    WHERE has_estimates
+        weight,
+        by_popularity,
+        by_activity,
+        list(DISTINCT estimator) FILTER (WHERE estimator IS NOT NULL) AS estimators,
+        count(*) FILTER (WHERE is_shown) AS n_shown,
+        count(*) FILTER (WHERE is_shown AND is_clipped) AS n_clipped,
+        count(*) AS n_rows,
+        count(policy_score) AS n_policy_score,
+        min(w) FILTER (WHERE is_shown) AS w_min,
+        list(w) FILTER (WHERE is_shown AND is_sampled) AS ws,
+        max(w) FILTER (WHERE is_shown) AS w_max,
+        max(w_raw) FILTER (WHERE is_shown) AS w_raw_max,
+        sum(m::DECIMAL(38, 12)) AS m,
+        sum(me::DECIMAL(38, 12)) AS me,
+        sum(w::DECIMAL(38, 12)) AS w,
+        sum((w * w)::DECIMAL(38, 12)) AS ww,
+        sum(w_raw::DECIMAL(38, 12)) AS w_raw,
+        sum((w_raw * w_raw)::DECIMAL(38, 12)) AS ww_raw,
+        sum((m * popularity)::DECIMAL(38, 12)) AS m_popularity,
+        sum((m * popularity * popularity)::DECIMAL(38, 12)) AS mm_popularity,
+        sum(if(is_shown, popularity, 0)::DECIMAL(38, 12)) AS s_popularity,
+        sum((w * popularity)::DECIMAL(38, 12)) AS w_popularity,
+        sum((m * activity)::DECIMAL(38, 12)) AS m_activity,
+        sum((m * activity * activity)::DECIMAL(38, 12)) AS mm_activity,
+        sum(if(is_shown, activity, 0)::DECIMAL(38, 12)) AS s_activity,
+        sum((w * activity)::DECIMAL(38, 12)) AS w_activity,
+        sum((m * policy_score)::DECIMAL(38, 12)) AS m_policy_score,
+        sum((m * policy_score * policy_score)::DECIMAL(38, 12)) AS mm_policy_score,
+        sum(if(is_shown, policy_score, 0)::DECIMAL(38, 12)) AS s_policy_score,
+        sum((w * policy_score)::DECIMAL(38, 12)) AS w_policy_score
+    FROM weighed
+    GROUP BY weight, by_popularity, by_activity
 )
 
 SELECT
@@ -130,33 +181,34 @@ SELECT
         ELSE 'all rows'
     END AS about,
     coalesce(by_popularity, by_activity) AS tenth,
-    string_agg(DISTINCT estimator, ', ' ORDER BY estimator) AS estimators,
-    count(*) FILTER (WHERE is_shown) AS n_shown,
-    count(*) FILTER (WHERE is_shown AND is_clipped) AS n_clipped,
-    sum(m_each::DECIMAL(38, 12))::DOUBLE AS m,
-    sum(me::DECIMAL(38, 12))::DOUBLE AS me,
-    sum(w::DECIMAL(38, 12))::DOUBLE AS w,
-    sum((w * w)::DECIMAL(38, 12))::DOUBLE AS ww,
-    sum(w_raw::DECIMAL(38, 12))::DOUBLE AS w_raw,
-    sum((w_raw * w_raw)::DECIMAL(38, 12))::DOUBLE AS ww_raw,
-    count(*) AS n_rows,
-    count(policy_score) AS n_policy_score,
-    min(w) FILTER (WHERE is_shown) AS w_min,
-    quantile_disc(w, 0.5) FILTER (WHERE is_shown AND hash(impression_id) % $every = 0) AS w_median,
-    max(w) FILTER (WHERE is_shown) AS w_max,
-    max(w_raw) FILTER (WHERE is_shown) AS w_raw_max,
-    sum((m_each * popularity)::DECIMAL(38, 12))::DOUBLE AS m_popularity,
-    sum((m_each * popularity * popularity)::DECIMAL(38, 12))::DOUBLE AS mm_popularity,
-    sum(if(is_shown, popularity, 0)::DECIMAL(38, 12))::DOUBLE AS s_popularity,
-    sum((w * popularity)::DECIMAL(38, 12))::DOUBLE AS w_popularity,
-    sum((m_each * activity)::DECIMAL(38, 12))::DOUBLE AS m_activity,
-    sum((m_each * activity * activity)::DECIMAL(38, 12))::DOUBLE AS mm_activity,
-    sum(if(is_shown, activity, 0)::DECIMAL(38, 12))::DOUBLE AS s_activity,
-    sum((w * activity)::DECIMAL(38, 12))::DOUBLE AS w_activity,
-    sum((m_each * policy_score)::DECIMAL(38, 12))::DOUBLE AS m_policy_score,
-    sum((m_each * policy_score * policy_score)::DECIMAL(38, 12))::DOUBLE AS mm_policy_score,
-    sum(if(is_shown, policy_score, 0)::DECIMAL(38, 12))::DOUBLE AS s_policy_score,
-    sum((w * policy_score)::DECIMAL(38, 12))::DOUBLE AS w_policy_score
-FROM weighed
+    nullif(array_to_string(list_sort(list_distinct(flatten(list(estimators)))), ', '), '')
+        AS estimators,
+    sum(n_shown)::BIGINT AS n_shown,
+    sum(n_clipped)::BIGINT AS n_clipped,
+    sum(n_rows)::BIGINT AS n_rows,
+    sum(n_policy_score)::BIGINT AS n_policy_score,
+    min(w_min) AS w_min,
+    list_aggregate(flatten(list(ws)), 'quantile_disc', 0.5) AS w_median,
+    max(w_max) AS w_max,
+    max(w_raw_max) AS w_raw_max,
+    sum(m)::DOUBLE AS m,
+    sum(me)::DOUBLE AS me,
+    sum(w)::DOUBLE AS w,
+    sum(ww)::DOUBLE AS ww,
+    sum(w_raw)::DOUBLE AS w_raw,
+    sum(ww_raw)::DOUBLE AS ww_raw,
+    sum(m_popularity)::DOUBLE AS m_popularity,
+    sum(mm_popularity)::DOUBLE AS mm_popularity,
+    sum(s_popularity)::DOUBLE AS s_popularity,
+    sum(w_popularity)::DOUBLE AS w_popularity,
+    sum(m_activity)::DOUBLE AS m_activity,
+    sum(mm_activity)::DOUBLE AS mm_activity,
+    sum(s_activity)::DOUBLE AS s_activity,
+    sum(w_activity)::DOUBLE AS w_activity,
+    sum(m_policy_score)::DOUBLE AS m_policy_score,
+    sum(mm_policy_score)::DOUBLE AS mm_policy_score,
+    sum(s_policy_score)::DOUBLE AS s_policy_score,
+    sum(w_policy_score)::DOUBLE AS w_policy_score
+FROM cells
 GROUP BY GROUPING SETS ((weight), (weight, by_popularity), (weight, by_activity))
 ORDER BY weight, about, tenth
