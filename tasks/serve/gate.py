@@ -5,14 +5,14 @@ standard error se, a release is held unless
 
     change - z(confidence) se >= -margin
 
-so one that is worse by the margin is held with that confidence. An equal one is held by chance,
-with a probability below 1 - power only if
+so one that is worse by the margin is held with that confidence. An equal one is held by chance
+where se is large: with a probability below 1 - power only if
 
     (z(confidence) + z(power)) se <= margin
 
-Where that fails the log cannot tell, the rule is not judged, and the night rests on the guardrails
-and the time split, which hold only what is surely worse: change + z(confidence) se < -margin.
-Guardrails of segments are judged so too, each at (1 - confidence) / number of segments.
+Where a loss cannot be ruled out and that fails too, the log cannot tell: the rule is not judged,
+and the night rests on the guardrails and the time split. These hold only what is surely worse:
+change + z(confidence) se < -margin; segments each at (1 - confidence) / number of segments.
 
 S. Wellek, "Testing statistical hypotheses of equivalence and noninferiority", 2010, chapter 2.
 """
@@ -121,17 +121,16 @@ def _of_value(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:
         return Verdict("value", None, -gate.margin, "not judged", f"too little data: {why}")
     z, z_power = _z(gate.confidence), _z(gate.power)
     bound, said = row["change"] - z * row["se"], _said(row)
+    if bound >= -gate.margin:
+        return Verdict("value", bound, -gate.margin, "pass", said)
+    surely = _surely("value", row, gate.margin, gate.confidence)
+    if surely.verdict == "hold":
+        return surely
     if (z + z_power) * row["se"] > gate.margin:
-        surely = _surely("value", row, gate.margin, gate.confidence)
-        if surely.verdict == "hold":
-            return surely
         why = f"{said}; equal lists would be held too often at a margin of {gate.margin:.0%}"
         return Verdict("value", bound, -gate.margin, "not judged", f"too little data: {why}")
-    is_held = bound < -gate.margin
-    sentence = (
-        f"{said}: a loss of {gate.margin:.0%} or more cannot be ruled out" if is_held else said
-    )
-    return Verdict("value", bound, -gate.margin, _ruling(is_held), sentence)
+    sentence = f"{said}: a loss of {gate.margin:.0%} or more cannot be ruled out"
+    return Verdict("value", bound, -gate.margin, "hold", sentence)
 
 
 def _of_time_split(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:

@@ -72,6 +72,13 @@ def test_where_the_log_cannot_tell_the_time_split_and_the_guardrails_decide() ->
     assert held(judged(compared(-0.02, 0.06), split(-0.4, 0.05))) == ["time split"]
 
 
+def test_a_loss_that_is_ruled_out_passes_though_the_log_is_thin() -> None:
+    """The time split, which favours what was shown anyway, is not asked."""
+    found = judged(compared(0.15, 0.06), split(-0.4, 0.05))
+    assert found["value"].verdict == "pass"
+    assert not held(found)
+
+
 def test_what_is_surely_worse_is_held_though_the_log_is_thin() -> None:
     assert held(judged(compared(-0.5, 0.1), split(0.0, 0.1))) == ["value"]
 
