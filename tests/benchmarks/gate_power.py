@@ -211,7 +211,8 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         estimates = np.array([row["estimates"]["dr"] for row in of_change])
         found.append(
             {
-                "true change": change,
+                "aimed at": change,
+                "mean true change": round(float(np.mean([row["true"] for row in of_change])), 4),
                 "n_nights": len(of_change),
                 "held": round(float(np.mean([bool(row["held_by"]) for row in of_change])), 4),
                 "held by value": round(
