@@ -78,6 +78,7 @@ def test_the_score_is_what_takes_the_bias_away(world: World) -> None:
     assert found["with"]["mae"] < 0.4 * found["without"]["mae"]
 
 
+@pytest.mark.soak
 def test_boosted_trees_with_the_score_balance_too(world: World) -> None:
     assert set(levels(told(world, estimator="boosted"), "balance")) == {"pass"}
 
