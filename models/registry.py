@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 MODELS: dict[str, str] = {
     "popularity": "models.popularity:Popularity",
     "bpr": "models.bpr:BPR",
+    "ease": "models.ease:EASE",
+    "lightgcn": "models.lightgcn:LightGCN",
 }
 
 
