@@ -10,6 +10,7 @@ MODELS: dict[str, str] = {
     "popularity": "models.popularity:Popularity",
     "bpr": "models.bpr:BPR",
     "ease": "models.ease:EASE",
+    "ials": "models.ials:IALS",
     "lightgcn": "models.lightgcn:LightGCN",
 }
 
