@@ -71,8 +71,8 @@ class EASE(ClosedFormModel):
             raise TypeError(f"EASE needs an EASEConfig, not {type(config).__name__}")
         if n_items > config.max_items:
             raise ModelError(
-                f"EASE has a limit of {config.max_items:,} items and there are {n_items:,}: to solve "
-                f"it takes {12 * n_items**2 / 1e9:.1f} GB; raise max_items or train another model"
+                f"EASE has a limit of {config.max_items:,} items, and {n_items:,} would take "
+                f"{12 * n_items**2 / 1e9:.1f} GB to solve: raise max_items or train another model"
             )
         self.config = config
         self.register_buffer("b", torch.zeros(n_items, n_items))  # [I, I]
