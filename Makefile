@@ -50,6 +50,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.ingest
 	$(BIN)/python -m tests.benchmarks.nights
 	$(BIN)/python -m tests.benchmarks.coat
+	$(BIN)/python -m tests.benchmarks.baselines
 	$(BIN)/python -m tests.benchmarks.known_truth
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.propensities

@@ -38,7 +38,7 @@ _BLOCK_BYTES = 64 << 20  # of a dense block of X
 class EASEConfig(Config):
     """EASE's knobs, with the paper's symbols."""
 
-    regularisation: float = 500.0  # lambda, in the units of X^T X
+    regularisation: float = 300.0  # lambda, in the units of X^T X
     strength_power: float = 0.0  # alpha, exponent of a positive's weight; 0 is the paper
     max_items: int = 15_000  # more are refused: B takes 0.9 GB then, solving it 2.7
 

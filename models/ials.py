@@ -34,8 +34,8 @@ class IALSConfig(Config):
     """iALS's knobs, with the paper's symbols."""
 
     n_factors: int = 128  # f, length of x_u and y_i
-    regularisation: float = 10.0  # lambda, a row
-    confidence: float = 10.0  # alpha, of a positive of strength 1 over a pair without one
+    regularisation: float = 100.0  # lambda, a row
+    confidence: float = 20.0  # alpha, of a positive of strength 1 over a pair without one
     strength_power: float = 1.0  # beta, exponent of a positive's weight; 1 is the paper
     sweeps: int = 15  # of all users, then all items
     exact: bool = False  # Cholesky in place of conjugate gradients: five times the time

@@ -40,12 +40,14 @@ from models.kept import KeptPositives
 
 @dataclass(frozen=True, kw_only=True)
 class LightGCNConfig(GradientConfig):
-    """LightGCN's knobs, with the paper's symbols."""
+    """LightGCN's knobs, with the paper's symbols; defaults as tuned on Amazon Baby."""
 
+    learning_rate: float = 0.01  # Adam's alpha, a step
+    patience: int = 5
     n_factors: int = 64  # length of e_u and e_i
-    n_layers: int = 3  # K
-    regularisation: float = 1e-4  # lambda, a triple
-    init_scale: float = 0.1  # standard deviation of the first E
+    n_layers: int = 4  # K
+    regularisation: float = 0.01  # lambda, a triple
+    init_scale: float = 0.01  # standard deviation of the first E
     strength_power: float = 1.0  # alpha, exponent of a positive's weight; 0 is the paper
 
     def __post_init__(self) -> None:
@@ -97,7 +99,7 @@ class LightGCN(GradientModel):
         n_times = torch.bincount(nodes, minlength=len(self.e))  # [U + I]
         squares = (self.e.square().sum(1) * n_times).sum() / len(margin)  # []
         l2 = self.config.regularisation / 2 * squares  # []
-        return Loss(bpr + l2, {"bpr": bpr, "l2": l2})
+        return Loss(bpr + l2, {"bpr": bpr, "l2": l2}, weights=w)
 
     def _smoothed(self) -> Tensor:
         """F, the mean over the layers."""

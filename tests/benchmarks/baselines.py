@@ -4,7 +4,8 @@ Training pairs train, validation pairs choose the epoch and the settings, test p
 once; lists of 20 leave out training pairs only, as MMRec does. Recall@20 and NDCG@20 are means over
 all users with a test pair; an item that nobody has in training is found by nobody and counts as
 missed. CPU seconds are those of training with its early stopping, of all threads; "to best" until
-the epoch that was kept.
+the epoch that was kept, "to published" until NDCG@20 on validation pairs was what is published for
+test pairs.
 
 Cell by cell: what stands in the file with the same settings is not run again.
     --search       run what is missing of the candidates, on validation pairs, with one seed
@@ -21,7 +22,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,17 +47,40 @@ Cell = dict[str, Any]
 PUBLISHED = {"bpr": [0.0575, 0.0249], "lightgcn": [0.0754, 0.0328]}  # Recall@20, NDCG@20
 
 
-def _grid(**values: tuple[float, ...]) -> list[Settings]:
-    return [dict(zip(values, each, strict=True)) for each in product(*values.values())]
+def _tried(names: str, *rows: tuple[float, ...]) -> list[Settings]:
+    return [dict(zip(names.split(), row, strict=True)) for row in rows]
 
 
 # What was tried; the settings with the best NDCG@20 on validation pairs are measured.
 CANDIDATES: dict[str, list[Settings]] = {
     "popularity": [{}],
-    "ease": _grid(regularisation=(100.0, 300.0, 500.0, 1000.0)),
-    "ials": [],
-    "bpr": [],
-    "lightgcn": [],
+    "ease": _tried("regularisation", (100.0,), (300.0,), (500.0,), (1000.0,)),
+    "ials": _tried(
+        "n_factors regularisation confidence",
+        *[(64, 10.0, 10.0), (64, 3.0, 3.0), (64, 30.0, 30.0), (64, 30.0, 10.0), (64, 10.0, 40.0)],
+        *[(128, 20.0, 5.0), (128, 15.0, 10.0), (128, 30.0, 10.0), (128, 60.0, 10.0)],
+        *[(128, 60.0, 20.0), (128, 100.0, 20.0), (128, 100.0, 40.0), (128, 150.0, 40.0)],
+        *[(128, 200.0, 80.0), (128, 300.0, 80.0), (256, 20.0, 5.0), (256, 100.0, 40.0)],
+        *[(256, 200.0, 40.0), (256, 200.0, 80.0), (256, 300.0, 80.0), (256, 500.0, 80.0)],
+        (256, 400.0, 160.0),
+    ),
+    "bpr": _tried(
+        "batch_size learning_rate patience init_scale regularisation",
+        (8192, 0.005, 3, 0.1, 0.01),
+        *[(8192, 0.005, 4, 0.01, each) for each in (0.03, 0.1, 0.3)],
+        (8192, 0.002, 4, 0.01, 0.1),
+    ),
+    "lightgcn": _tried(
+        "batch_size learning_rate patience init_scale regularisation n_layers",
+        (16384, 0.02, 5, 0.1, 0.0001, 2),
+        (8192, 0.02, 5, 0.01, 0.0001, 3),
+        (8192, 0.01, 5, 0.1, 0.001, 3),
+        (8192, 0.01, 5, 0.01, 0.001, 3),
+        (8192, 0.01, 5, 0.01, 0.01, 3),
+        (8192, 0.01, 5, 0.01, 0.001, 4),
+        (8192, 0.005, 5, 0.01, 0.001, 3),
+        (8192, 0.01, 5, 0.01, 0.01, 4),
+    ),
 }
 
 
@@ -98,8 +121,10 @@ def measure(split: Split, name: str, settings: Settings, seed: int) -> tuple[Tra
         holdout=Holdout(split.valid, seen=split.data.csr()),
         progress=lambda *_: clock.append(time.process_time()),
     )
-    best = trained.best_epoch if len(clock) > 1 else 0
-    cpu = time.process_time() - clock[0]
+    clock.append(time.process_time())
+    cpu = np.array(clock)[1:] - clock[0]
+    goal = PUBLISHED[name][1] if name in PUBLISHED else np.inf
+    reached = np.flatnonzero(np.array(trained.ndcgs) >= goal)
     return trained, {
         "model": name,
         "settings": settings,
@@ -107,8 +132,9 @@ def measure(split: Split, name: str, settings: Settings, seed: int) -> tuple[Tra
         "n_epochs": trained.n_epochs,
         "best_epoch": trained.best_epoch,
         "valid": quality(split, trained, split.valid),
-        "cpu_seconds": round(cpu, 1),
-        "cpu_seconds_to_best": round(clock[best] - clock[0] if best else cpu, 1),
+        "cpu_seconds": round(cpu[-1], 1),
+        "cpu_seconds_to_best": round(cpu[trained.best_epoch - 1], 1),
+        "cpu_seconds_to_published": round(cpu[reached[0]], 1) if len(reached) else None,
         "wall_seconds": round(time.perf_counter() - wall, 1),
         "load": round(os.getloadavg()[0], 1),
         "date": date.today().isoformat(),
@@ -167,11 +193,14 @@ def summary(results: Cell) -> Cell:
             "recall": round(float(mean[0]), 4),
             "ndcg": round(float(mean[1]), 4),
             "seeds": len(cells),
-            "cpu_seconds_to_best": round(np.mean([c["cpu_seconds_to_best"] for c in cells]), 1),
+            "cpu_seconds": round(np.mean([cell["cpu_seconds"] for cell in cells]), 1),
         }
         if name in PUBLISHED:
             share = mean / PUBLISHED[name]
             told[name]["of_published"] = [round(float(each), 3) for each in share]
+            spent = [cell["cpu_seconds_to_published"] for cell in cells]
+            if None not in spent:
+                told[name]["cpu_seconds_to_published"] = round(np.mean(spent), 1)
     return told
 
 
