@@ -15,11 +15,12 @@ class SmallPositives:
 
     @property
     def n_users(self) -> int:
-        return self.dense.shape[0]
+        return len(self.dense)
 
     @property
     def n_items(self) -> int:
-        return self.dense.shape[1]
+        n_items: int = self.dense.shape[1]
+        return n_items
 
     @property
     def indptr(self) -> OffsetArray:

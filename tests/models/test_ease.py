@@ -16,7 +16,7 @@ def fitted(data: SmallPositives, **fields: object) -> EASE:
 
 def by_hand(x: np.ndarray, regularisation: float) -> np.ndarray:
     p = np.linalg.inv(x.T @ x + regularisation * np.eye(x.shape[1]))
-    return np.eye(x.shape[1]) - p / np.diag(p)
+    return np.asarray(np.eye(x.shape[1]) - p / np.diag(p))
 
 
 @pytest.mark.parametrize("block_bytes", [1, 100, 64 << 20])

@@ -33,7 +33,7 @@ def operator(data: SmallPositives, n_layers: int) -> np.ndarray:
     scale = np.divide(1, np.sqrt(d), out=np.zeros_like(d), where=d > 0)
     normal = scale[:, None] * a * scale
     powers = [np.linalg.matrix_power(normal, k) for k in range(n_layers + 1)]
-    return np.mean(powers, axis=0)
+    return np.asarray(np.mean(powers, axis=0))
 
 
 @pytest.mark.parametrize("n_layers", [0, 1, 3])
@@ -60,7 +60,7 @@ def test_loss_and_gradient_are_those_of_the_dense_operator() -> None:
     w = given.weights.double().sqrt()
     bpr = -(w * torch.nn.functional.logsigmoid(margin)).sum() / w.sum()
     l2 = 0.15 * sum(e[n].square().sum() for n in (u, i, j)) / 3
-    (bpr + l2).backward()
+    (bpr + l2).backward()  # type: ignore[no-untyped-call]
     assert loss.total.item() == pytest.approx((bpr + l2).item(), rel=1e-5)
     assert m.e.grad is not None
     assert e.grad is not None
