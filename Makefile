@@ -51,6 +51,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.nights
 	$(BIN)/python -m tests.benchmarks.coat
 	$(BIN)/python -m tests.benchmarks.gate_power
+	$(BIN)/python -m tests.benchmarks.baselines
 	$(BIN)/python -m tests.benchmarks.known_truth
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.propensities

@@ -2,7 +2,8 @@
 
     Config              the knobs: frozen, with defaults, a dict and back
     └── GradientConfig  what every model trained by gradient needs
-    Recommender         an nn.Module whose score is a product of two vectors
+    Recommender         an nn.Module that scores users against all items: by the product of two
+    │                   vectors, or where it has none (has_vectors = False) by scores(users)
     ├── ClosedFormModel solved in one step by fit(data)
     └── GradientModel   trained batch by batch on loss(batch)
 
@@ -22,6 +23,10 @@ from torch import Tensor, nn
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 OffsetArray = npt.NDArray[np.int64]
+
+
+class ModelError(ValueError):
+    """This model cannot be had from these settings and this data; the message says what can."""
 
 
 class Loss(NamedTuple):
@@ -149,8 +154,10 @@ class GradientConfig(Config):
 class Recommender(nn.Module, ABC):
     """A model that scores user u and item i as user_vectors()[u] @ item_vectors()[i].
 
-    Subclasses are built as `Model(config, n_users, n_items)`, draw their start from torch's
-    global generator, and keep everything they learn in their state dict.
+    One whose users have no vector of moderate length says has_vectors = False and overrides
+    `scores` in place of the vectors. Subclasses are built as `Model(config, n_users, n_items)`,
+    draw their start from torch's global generator, and keep everything they learn in their state
+    dict.
     """
 
     config_type: ClassVar[type[Config]]
@@ -159,6 +166,7 @@ class Recommender(nn.Module, ABC):
     behaviours: ClassVar[str]  # how kinds of behaviour enter
     serves_cold_users: ClassVar[bool]  # has a vector for users never seen in training
     serves_cold_items: ClassVar[bool]
+    has_vectors: ClassVar[bool] = True  # else only `scores`, and it serves nobody and nothing cold
     paper: ClassVar[str]
     assumes: ClassVar[str]  # the causal assumption, one sentence for the report
 
@@ -167,13 +175,21 @@ class Recommender(nn.Module, ABC):
         self.n_users = n_users
         self.n_items = n_items
 
-    @abstractmethod
     def user_vectors(self) -> FloatArray:
         """[n_users, d] float32, d the same as in `item_vectors`."""
+        raise NotImplementedError(f"{type(self).__name__} has no vectors, only scores")
 
-    @abstractmethod
     def item_vectors(self) -> FloatArray:
         """[n_items, d] float32."""
+        raise NotImplementedError(f"{type(self).__name__} has no vectors, only scores")
+
+    def scores(self, users: OffsetArray) -> FloatArray:
+        """Scores of a block of users, by position, for all items: [B, n_items] float32.
+
+        What a user gets does not depend on who else is in the block, up to rounding.
+        """
+        scores: FloatArray = self.user_vectors()[users] @ self.item_vectors().T
+        return scores
 
     def cold_user_vector(self) -> FloatArray | None:
         """[d] float32 for a user never seen in training; None unless serves_cold_users."""
@@ -196,6 +212,9 @@ class GradientModel(Recommender):
     """A model trained batch by batch."""
 
     sparse_gradients: ClassVar[bool] = False  # every parameter gets sparse gradients, or none
+
+    def prepare(self, data: Positives) -> None:
+        """Take from the training data what the loss needs beside batches; called once, first."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:

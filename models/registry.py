@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 MODELS: dict[str, str] = {
     "popularity": "models.popularity:Popularity",
     "bpr": "models.bpr:BPR",
+    "ease": "models.ease:EASE",
+    "ials": "models.ials:IALS",
+    "lightgcn": "models.lightgcn:LightGCN",
 }
 
 

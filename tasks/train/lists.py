@@ -6,7 +6,6 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 import sql
@@ -20,9 +19,8 @@ from tasks.train import registry
 from tasks.train.arrays import pairs_to_csr, positions
 from tasks.train.loop import Trained
 from tasks.train.registry import SavedModel
-from tasks.train.topk import iter_top_k
+from tasks.train.scoring import Side, iter_lists
 
-Vectors = npt.NDArray[np.float32]
 Moved = Callable[[int, int, str], None]
 
 
@@ -87,14 +85,15 @@ def _write(
 ) -> TableVersion:
     k, schema = shop.settings.publish.k, shop.lake.schema(table)
     eligible = ids(s, "SELECT item_id FROM serve.eligible_items ORDER BY item_id")
-    users, user_vectors = _vectors_of_users(trained, ids(s, audience.users))
-    items, item_vectors = _vectors_of_items(trained, eligible)
+    model = trained.model
+    users = _side(ids(s, audience.users), trained.users, model.serves_cold_users)
+    items = _side(eligible, trained.items, model.serves_cold_items)
     with scratch("lists") as work:
-        seen = pairs_to_csr(s.stream(audience.seen), users, items, work)
+        seen = pairs_to_csr(s.stream(audience.seen), users.ids, items.ids, work)
 
         def rows(_: Any) -> pa.RecordBatchReader:
-            batches = iter_top_k(users, items, user_vectors, item_vectors, k, seen=seen)
-            told = _labelled(batches, schema, shared, len(users) * k, moved)
+            batches = iter_lists(model, users, items, k, seen=seen)
+            told = _labelled(batches, schema, shared, len(users.at) * k, moved)
             return pa.RecordBatchReader.from_batches(schema, told)
 
         return shop.lake.rewrite(table, where, rows)
@@ -105,28 +104,13 @@ def ids(s: Session, select: str) -> pa.Array:
     return s.stream(select).read_all().column(0).combine_chunks()
 
 
-def _vectors_of_users(trained: Trained, active: pa.Array) -> tuple[pa.Array, Vectors]:
-    """The active users whom the model can serve, and their vectors [U, d]."""
-    at = positions(active, trained.users)
-    cold = trained.model.cold_user_vector()
-    if cold is None:
-        known = np.flatnonzero(at >= 0)
-        return active.take(pa.array(known)), trained.model.user_vectors()[at[known]]
-    vectors = np.tile(cold, (len(active), 1))
-    vectors[at >= 0] = trained.model.user_vectors()[at[at >= 0]]
-    return active, vectors
-
-
-def _vectors_of_items(trained: Trained, eligible: pa.Array) -> tuple[pa.Array, Vectors]:
-    """The eligible items that the model can list, in order of id, and their vectors [I, d]."""
-    at = positions(eligible, trained.items)
-    cold = trained.model.cold_item_vector()
-    if cold is None:
-        known = np.flatnonzero(at >= 0)
-        return eligible.take(pa.array(known)), trained.model.item_vectors()[at[known]]
-    vectors = np.tile(cold, (len(eligible), 1))
-    vectors[at >= 0] = trained.model.item_vectors()[at[at >= 0]]
-    return eligible, vectors
+def _side(wanted: pa.Array, trained_on: pa.Array, serves_cold: bool) -> Side:
+    """Those of the wanted ids that the model can serve, in their order."""
+    at = positions(wanted, trained_on)
+    if serves_cold:
+        return Side(wanted, at)
+    known = np.flatnonzero(at >= 0)
+    return Side(wanted.take(pa.array(known)), at[known])
 
 
 def _labelled(

@@ -17,6 +17,7 @@ from models.contract import (
     Config,
     GradientConfig,
     GradientModel,
+    ModelError,
     Recommender,
 )
 from models.registry import load
@@ -25,7 +26,7 @@ from tasks.estimate.ranking import ndcg
 from tasks.train.arrays import Interactions
 from tasks.train.csr import BoolArray, Csr, OffsetArray
 from tasks.train.sampling import Sampler, Triples, epoch_batches, make_sampler
-from tasks.train.topk import top_k
+from tasks.train.scoring import best_items
 
 Device = Literal["auto", "cpu", "cuda"]
 Progress = Callable[[int, int, float], None]
@@ -103,10 +104,16 @@ def train(
     with _reproducible(seed), _as_training_errors(model_name):
         model = kind(config, data.n_users, data.n_items)
         if isinstance(model, GradientModel):
+            model.prepare(data)
             run = _GradientRun(model_name, model, cast(GradientConfig, config), data, seed, device)
             return run.train(holdout, rows, progress, epochs)
-        cast(ClosedFormModel, model).fit(data)
-    return Trained(model_name, config, model.eval(), data.users, data.items, seed, 0, 0)
+        cast(ClosedFormModel, model.to(_device(device))).fit(data)
+    return Trained(model_name, config, model.to("cpu").eval(), data.users, data.items, seed, 0, 0)
+
+
+def _device(wanted: Device) -> torch.device:
+    cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if cuda else "cpu")
 
 
 def _resolve(name: str, config: Config | Mapping[str, object]) -> tuple[type[Recommender], Config]:
@@ -165,6 +172,8 @@ def _as_training_errors(name: str) -> Iterator[None]:
     """What torch and numpy cannot do, such as find the memory, is an error of this model alone."""
     try:
         yield
+    except ModelError as error:
+        _refuse(str(error), name, "change the model's settings, or leave it out of train.models")
     except (RuntimeError, MemoryError) as error:
         raise TrainingError(
             f"{type(error).__name__}: {on_one_line(error, 300)}",
@@ -187,8 +196,7 @@ class _GradientRun:
         device: Device,
     ) -> None:
         self.name, self.config, self.data, self.seed = name, config, data, seed
-        cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda" if cuda else "cpu")
+        self.device = _device(device)
         self.model = model.to(self.device)
         # SparseAdam's step costs by the rows in the batch, Adam's by all rows. On one core, 8,192
         # triples, 200,000 rows of 64: 35 ms against 100 (fused 25); it is ahead of fused Adam with
@@ -280,13 +288,7 @@ class _GradientRun:
     def _ndcg(self, holdout: Holdout, rows: OffsetArray) -> float:
         self.model.eval()
         seen = None if holdout.seen is None else holdout.seen.take(rows)
-        lists = top_k(
-            self.model.user_vectors()[rows],
-            self.model.item_vectors(),
-            NDCG_K,
-            seen=seen,
-            allowed=holdout.allowed,
-        )
+        lists = best_items(self.model, rows, NDCG_K, seen=seen, allowed=holdout.allowed)
         return float(ndcg(lists.items, holdout.relevant.take(rows), NDCG_K).mean())
 
     def _trained(self, best_epoch: int) -> Trained:

@@ -24,7 +24,7 @@ from tasks.train.arrays import Interactions, build_interactions, item_mask, pair
 from tasks.train.lists import ids, write_trials
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.registry import SavedModel
-from tasks.train.topk import top_k
+from tasks.train.scoring import best_items
 
 Moved = Callable[[int, int, str], None]
 _TRAINING = (
@@ -137,9 +137,9 @@ def _measure(
     if holdout is None:
         return []
     rows = np.flatnonzero(holdout.relevant.sizes())
-    lists = top_k(
-        trained.model.user_vectors()[rows],
-        trained.model.item_vectors(),
+    lists = best_items(
+        trained.model,
+        rows,
         max(measuring.KS),
         seen=None if holdout.seen is None else holdout.seen.take(rows),
         allowed=holdout.allowed,

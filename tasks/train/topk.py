@@ -1,4 +1,4 @@
-"""Exact top-K lists from user and item vectors, a block of users at a time.
+"""Exact top-K lists from user and item vectors, or from scores, a block of users at a time.
 
 The order is total: larger float32 score first, then smaller item position. Per block: one
 matrix product, masks set to -inf, then the best score of each group of G neighbouring items. The
@@ -8,7 +8,7 @@ position. So only I / G and K * G scores a user are ordered, and memory is bound
 scores are equal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,15 @@ SCHEMA = pa.schema(
         pa.field("score", pa.float64(), nullable=False),
     ]
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a model without vectors gives: the scores of any block of users."""
+
+    n_users: int
+    n_items: int
+    of: Callable[[int, int], FloatArray]  # users start to stop: [stop - start, n_items]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +87,28 @@ def top_k(
     Raises:
         TrainingError: shapes do not fit, or a vector is not finite or too long to score.
     """
-    blocks = list(_blocks(user_vectors, item_vectors, k, seen, allowed, block_bytes))
+    return _joined(_blocks(user_vectors, item_vectors, k, seen, allowed, block_bytes), k)
+
+
+def top_k_of_scores(
+    scores: Scores,
+    k: int,
+    *,
+    seen: Csr | None = None,
+    allowed: BoolArray | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> TopK:
+    """The k best items of every user, as `top_k` but from scores; they must be finite."""
+    return _joined(_blocks_of_scores(scores, k, seen, allowed, block_bytes), k)
+
+
+def _joined(blocks: Iterator[TopK], k: int) -> TopK:
     empty = TopK(np.empty((0, k), np.int32), np.empty((0, k), np.float32), np.empty(0, np.int32))
-    blocks = blocks or [empty]
+    parts = list(blocks) or [empty]
     return TopK(
-        np.concatenate([block.items for block in blocks]),
-        np.concatenate([block.scores for block in blocks]),
-        np.concatenate([block.counts for block in blocks]),
+        np.concatenate([part.items for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.counts for part in parts]),
     )
 
 
@@ -104,8 +128,28 @@ def iter_top_k(
     Arguments as in `top_k`; `users` [U] and `items` [I] are the string ids. Ranks count from 1.
     A user with no item left has no row.
     """
+    yield from _rows(
+        users, items, _blocks(user_vectors, item_vectors, k, seen, allowed, block_bytes)
+    )
+
+
+def iter_top_k_of_scores(
+    users: pa.Array,
+    items: pa.Array,
+    scores: Scores,
+    k: int,
+    *,
+    seen: Csr | None = None,
+    allowed: BoolArray | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[pa.RecordBatch]:
+    """The lists as rows of `SCHEMA`, as `iter_top_k` but from scores; they must be finite."""
+    yield from _rows(users, items, _blocks_of_scores(scores, k, seen, allowed, block_bytes))
+
+
+def _rows(users: pa.Array, items: pa.Array, blocks: Iterator[TopK]) -> Iterator[pa.RecordBatch]:
     first = 0
-    for block in _blocks(user_vectors, item_vectors, k, seen, allowed, block_bytes):
+    for block in blocks:
         rows, places = np.nonzero(block.items >= 0)
         columns = [
             users.take(pa.array(rows + first)).cast(pa.string()),
@@ -143,6 +187,26 @@ def _blocks(
         yield _select(scores, k, catalogue)
 
 
+def _blocks_of_scores(
+    scores: Scores, k: int, seen: Csr | None, allowed: BoolArray | None, block_bytes: int
+) -> Iterator[TopK]:
+    _refuse_shapes((scores.n_users, scores.n_items), k, seen, allowed)
+    catalogue = _catalogue(np.empty((scores.n_items, 0), dtype=np.float32), allowed, k)
+    width = catalogue.vectors.shape[1]
+    # the model's scores, the same in the order of the catalogue, and what ordering them takes
+    size = max(block_bytes // max(4 * (scores.n_items + 2 * width), 1), 1)
+    for start in range(0, scores.n_users, size):
+        stop = min(start + size, scores.n_users)
+        given = scores.of(start, stop)
+        if given.shape != (stop - start, scores.n_items) or not np.isfinite(given).all():
+            raise _error("scores hold NaN or infinity, or are not one per user and item")
+        block = np.full((stop - start, width), -np.inf, dtype=np.float32)
+        block[:, catalogue.column[catalogue.kept]] = given[:, catalogue.kept]
+        if seen is not None:
+            _mask(block, seen.slice(start, stop), catalogue.column)
+        yield _select(block, k, catalogue)
+
+
 def _refuse(
     user_vectors: FloatArray,
     item_vectors: FloatArray,
@@ -150,19 +214,24 @@ def _refuse(
     seen: Csr | None,
     allowed: BoolArray | None,
 ) -> None:
-    shape = (len(user_vectors), len(item_vectors))
-    if k < 1:
-        raise _error(f"k must be at least 1, not {k}")
+    _refuse_shapes((len(user_vectors), len(item_vectors)), k, seen, allowed)
     if user_vectors.shape[1:] != item_vectors.shape[1:]:
         raise _error(f"vectors do not fit: {user_vectors.shape} and {item_vectors.shape}")
-    if seen is not None and (seen.n_rows, seen.n_columns) != shape:
-        raise _error(f"seen is {(seen.n_rows, seen.n_columns)}, users and items are {shape}")
-    if allowed is not None and allowed.shape != shape[1:]:
-        raise _error(f"allowed is {allowed.shape}, items are {shape[1:]}")
     # by Cauchy-Schwarz: no sum inside a score can overflow, so no score can become NaN or inf
     longest = _longest(user_vectors) * _longest(item_vectors)
     if not longest < float(np.finfo(np.float32).max):
         raise _error("vectors hold NaN or infinity, or are too long to score in float32")
+
+
+def _refuse_shapes(
+    shape: tuple[int, int], k: int, seen: Csr | None, allowed: BoolArray | None
+) -> None:
+    if k < 1:
+        raise _error(f"k must be at least 1, not {k}")
+    if seen is not None and (seen.n_rows, seen.n_columns) != shape:
+        raise _error(f"seen is {(seen.n_rows, seen.n_columns)}, users and items are {shape}")
+    if allowed is not None and allowed.shape != shape[1:]:
+        raise _error(f"allowed is {allowed.shape}, items are {shape[1:]}")
 
 
 def _longest(vectors: FloatArray) -> float:

@@ -6,19 +6,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.contract import GradientModel
+from models.contract import FloatArray, GradientModel, Recommender
 from models.registry import MODELS, load
 from tasks.train import registry
 from tasks.train.arrays import Interactions, build_interactions
 from tasks.train.loop import Holdout, Trained, train
+from tasks.train.scoring import best_items
 from tests.tasks.train.planted import data_and_holdout, power_law, rows
 
 FAST: dict[str, dict[str, object]] = {
     "popularity": {},
     "bpr": {"n_factors": 8, "batch_size": 256, "learning_rate": 0.02, "epochs": 15},
+    "ease": {"regularisation": 5.0},
+    "ials": {"n_factors": 8, "regularisation": 1.0},
+    "lightgcn": {"n_factors": 8, "batch_size": 256, "learning_rate": 0.02, "epochs": 15},
 }
 VARIANTS = [(name, FAST[name]) for name in MODELS]
 VARIANTS += [("bpr", {**FAST["bpr"], "weighting": "ips", "strength_power": 0.0})]
+VARIANTS += [("ials", {**FAST["ials"], "exact": True})]
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +32,38 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Interactions, Hol
 
 
 def same(one: Trained, two: Trained) -> bool:
-    return (
-        one.model.user_vectors().tobytes() == two.model.user_vectors().tobytes()
-        and one.model.item_vectors().tobytes() == two.model.item_vectors().tobytes()
-    )
+    return scores(one.model).tobytes() == scores(two.model).tobytes()
+
+
+def scores(model: Recommender) -> FloatArray:
+    return model.scores(np.arange(model.n_users))
 
 
 @pytest.mark.parametrize(("name", "config"), VARIANTS)
 class TestEveryModel:
+    def test_scores_are_finite_and_a_users_own(
+        self, name: str, config: dict[str, object], planted: tuple[Interactions, Holdout]
+    ) -> None:
+        data, _ = planted
+        model = train(name, config, data, seed=1).model
+        whole = scores(model)
+        assert whole.dtype == np.float32
+        assert whole.shape == (data.n_users, data.n_items)
+        assert np.isfinite(whole).all()
+        some = np.array([7, 3, 7])
+        np.testing.assert_allclose(model.scores(some), whole[some], rtol=1e-5, atol=1e-6)
+
     def test_vectors_fit_and_are_finite(
         self, name: str, config: dict[str, object], planted: tuple[Interactions, Holdout]
     ) -> None:
         data, _ = planted
         model = train(name, config, data, seed=1).model
+        if not model.has_vectors:
+            assert not model.serves_cold_users
+            assert not model.serves_cold_items
+            with pytest.raises(NotImplementedError):
+                model.user_vectors()
+            return
         users, items = model.user_vectors(), model.item_vectors()
         assert users.dtype == items.dtype == np.float32
         assert users.shape == (data.n_users, items.shape[1])
@@ -96,10 +120,18 @@ class TestEveryModel:
         self, name: str, config: dict[str, object], planted: tuple[Interactions, Holdout]
     ) -> None:
         model = train(name, config, planted[0], seed=2).model
-        width = model.item_vectors().shape[1]
         for declared, vector in (
             (load(name).serves_cold_users, model.cold_user_vector()),
             (load(name).serves_cold_items, model.cold_item_vector()),
         ):
             assert (vector is not None) == declared
-            assert vector is None or vector.shape == (width,)
+            assert vector is None or vector.shape == model.item_vectors().shape[1:]
+
+    def test_it_finds_the_planted_tastes(
+        self, name: str, config: dict[str, object], planted: tuple[Interactions, Holdout]
+    ) -> None:
+        data, holdout = planted
+        model = train(name, config, data, seed=1).model
+        lists = best_items(model, np.arange(data.n_users), 10, seen=holdout.seen).items
+        of_own_taste = np.mean(lists % 2 == np.arange(data.n_users)[:, None] % 2)
+        assert of_own_taste > (0.9 if name != "popularity" else 0.2)

@@ -45,15 +45,16 @@ def test_bpr_finds_the_planted_tastes_and_popularity_cannot(
     assert holdout_ndcg(bpr, data, holdout) > 1.4 * holdout_ndcg(popularity, data, holdout)
 
 
+@pytest.mark.parametrize("name", ["bpr", "lightgcn"])
 def test_early_stopping_returns_the_best_epoch_and_a_refit_of_that_length_equals_it(
-    planted: tuple[Interactions, Holdout],
+    name: str, planted: tuple[Interactions, Holdout]
 ) -> None:
     data, holdout = planted
-    stopped = train("bpr", FAST, data, seed=0, holdout=holdout)
+    stopped = train(name, FAST, data, seed=0, holdout=holdout)
     assert stopped.n_epochs == stopped.best_epoch + 3 < 40
     assert stopped.ndcgs[stopped.best_epoch - 1] == max(stopped.ndcgs)
     assert holdout_ndcg(stopped, data, holdout) == max(stopped.ndcgs)
-    refit = train("bpr", FAST, data, seed=0, epochs=stopped.best_epoch)
+    refit = train(name, FAST, data, seed=0, epochs=stopped.best_epoch)
     assert refit.model.item_vectors().tobytes() == stopped.model.item_vectors().tobytes()
 
 
@@ -118,9 +119,10 @@ def test_one_item_can_be_popular_but_not_compared(tmp_path: Path) -> None:
         train("bpr", {}, data, seed=0)
 
 
-def test_a_user_who_has_everything_is_left_out_and_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["bpr", "lightgcn"])
+def test_a_user_who_has_everything_is_left_out_and_counted(name: str, tmp_path: Path) -> None:
     data = positives([("a", "x"), ("a", "y"), ("b", "x")], tmp_path)
-    trained = train("bpr", FAST, data, seed=0, epochs=2)
+    trained = train(name, FAST, data, seed=0, epochs=2)
     assert trained.n_users_dropped == 1
     assert np.isfinite(trained.model.user_vectors()).all()
 
@@ -141,3 +143,5 @@ def test_what_cannot_work_is_refused_before_training(
         train("bpr", FAST, plain, seed=0, holdout=Holdout(nothing))
     with pytest.raises(TrainingError, match="needs propensities"):
         train("bpr", {**FAST, "weighting": "ips"}, plain, seed=0)
+    with pytest.raises(TrainingError, match="limit of 1 items, and 2 would take"):
+        train("ease", {"max_items": 1}, plain, seed=0)

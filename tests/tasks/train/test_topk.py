@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tasks.errors import TrainingError
 from tasks.train.csr import from_keys
-from tasks.train.topk import SCHEMA, iter_top_k, top_k
+from tasks.train.topk import SCHEMA, Scores, iter_top_k, top_k, top_k_of_scores
 
 Array = np.ndarray
 
@@ -61,6 +61,24 @@ def test_lists_are_those_of_a_full_sort(
     np.testing.assert_array_equal(found.items, expected_items)
     np.testing.assert_array_equal(found.scores, expected_scores)
     np.testing.assert_array_equal(found.counts, (expected_items >= 0).sum(axis=1))
+    given = (users @ items.T).astype(np.float32)
+    of_scores = top_k_of_scores(
+        Scores(n_users, n_items, lambda start, stop: given[start:stop]),
+        k,
+        seen=seen,
+        allowed=allowed,
+        block_bytes=block_bytes,
+    )
+    np.testing.assert_array_equal(of_scores.items, expected_items)
+    np.testing.assert_array_equal(of_scores.scores, expected_scores)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.full((2, 3), np.nan, np.float32), np.full((2, 3), np.inf), np.zeros((2, 4))]
+)
+def test_scores_that_are_not_scores_are_refused(bad: Array) -> None:
+    with pytest.raises(TrainingError, match="scores hold NaN or infinity, or are not one per"):
+        top_k_of_scores(Scores(2, 3, lambda start, stop: bad[start:stop]), 1)
 
 
 def test_lists_do_not_depend_on_who_shares_the_block() -> None:
