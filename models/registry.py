@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 MODELS: dict[str, str] = {
     "popularity": "models.popularity:Popularity",
     "bpr": "models.bpr:BPR",
+    "sasrec": "models.sasrec:SASRec",
 }
 
 
