@@ -6,19 +6,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.contract import GradientModel
+from models.contract import GradientModel, SequenceModel
 from models.registry import MODELS, load
 from tasks.train import registry
-from tasks.train.arrays import Interactions, build_interactions
+from tasks.train.arrays import Interactions
 from tasks.train.loop import Holdout, Trained, train
-from tests.tasks.train.planted import data_and_holdout, power_law, rows
+from tests.tasks.train.planted import arrays, data_and_holdout, rows
 
 FAST: dict[str, dict[str, object]] = {
     "popularity": {},
     "bpr": {"n_factors": 8, "batch_size": 256, "learning_rate": 0.02, "epochs": 15},
+    "sasrec": {"width": 16, "batch_size": 8, "learning_rate": 0.01, "epochs": 15, "length": 20},
 }
 VARIANTS = [(name, FAST[name]) for name in MODELS]
 VARIANTS += [("bpr", {**FAST["bpr"], "weighting": "ips", "strength_power": 0.0})]
+VARIANTS += [("sasrec", {**FAST["sasrec"], "loss": loss}) for loss in ("bce", "full")]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ class TestEveryModel:
         self, name: str, config: dict[str, object], planted: tuple[Interactions, Holdout]
     ) -> None:
         trained = train(name, config, planted[0], seed=1)
-        if not isinstance(trained.model, GradientModel):
+        if not isinstance(trained.model, GradientModel | SequenceModel):
             assert trained.losses == trained.ess_shares == ()
             return
         assert len(trained.ess_shares) == 15
@@ -76,7 +78,7 @@ class TestEveryModel:
     ) -> None:
         before, _ = rows()
         turned = before.take(pa.array(np.arange(before.num_rows)[::-1]))
-        data = build_interactions(turned, tmp_path, propensities=power_law(before))
+        data = arrays(turned, tmp_path)
         assert same(train(name, config, planted[0], seed=5), train(name, config, data, seed=5))
 
     def test_saved_and_loaded_it_scores_the_same(
