@@ -46,7 +46,7 @@ SEEDS = (1, 2, 3)
 N_SAMPLED, K = 100, 10
 # Data set, name of the settings, settings.
 PLAN: dict[tuple[str, str], dict[str, Any]] = {
-    ("amazon-beauty", "tuned"): {"length": 50, "dropout": 0.5, "epochs": 100, "patience": 8},
+    ("amazon-beauty", "tuned"): {"length": 50, "dropout": 0.5, "epochs": 60, "patience": 4},
     ("ml-1m", "tuned"): {
         "length": 200,
         "batch_size": 16,
