@@ -1,8 +1,8 @@
 """SASRec: a causal transformer over what a user did last; the next item is what fits its state.
 
-    x_t = sqrt(d) m_{s_t} + p_t                                         (section 3.1, equation 2)
-    x = x + drop(attention(norm(x))), x = x + drop(ffn(norm(x)))        (3.2 and 3.3, each block)
-    score(u, i) = norm(x_last) . m_i                                    (3.4, shared item embedding)
+    x_t = sqrt(d) m_{s_t} + p_t                                       (section III-A)
+    x = x + drop(attention(norm(x))), x = x + drop(ffn(norm(x)))      (III-B and III-C, each block)
+    score(u, i) = norm(x_last) . m_i                                  (III-D, shared item embedding)
 
 W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018. d, n, b and the
 dropout rate are the paper's; sqrt(d) is that of the authors' code. With norm = "pre" blocks are
@@ -14,7 +14,7 @@ on how much came later. Pads stand at the end, where a causal mask hides them fr
 Losses, each a mean over all steps of all sequences:
 
     bce      -log sigma(s_pos) - log(1 - sigma(s_neg)), one negative a step that the user never
-             had: the paper's (equation 7)
+             had: the paper's (section III-E)
     sampled  log(1 + sum_j exp(s_j - s_pos) I / m) over m items drawn uniformly for the whole
              batch, the target left out: the full softmax with its sum estimated without bias
              (Y. Bengio, J.-S. Senecal, "Adaptive Importance Sampling to Accelerate Training of a
@@ -136,7 +136,9 @@ class SASRec(SequenceModel):
 
     def loss(self, batch: Steps) -> Loss:
         """Loss of N steps; needs batch.negatives when the loss is "bce"."""
-        states = self(batch.inputs, batch.sizes).flatten(0, 1)[batch.places]  # [N, d]
+        states = (
+            self(batch.inputs, batch.sizes).flatten(0, 1).index_select(0, batch.places)
+        )  # [N, d]
         if self.config.loss == "full":
             return _named("full", self._full(states, batch.targets))
         if self.config.loss == "sampled":

@@ -1,15 +1,17 @@
 """SASRec in the training stage of a whole night: what it may know, and when."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import sql
 from models.contract import SequenceModel
 from tasks.lake.session import session
 from tasks.settings import Train
-from tasks.shop import Shop, open_shop
+from tasks.shop import Shop, name_positives, open_shop
 from tasks.train import lists, registry
 from tasks.train.night import train_model
 from tasks.train.registry import SavedModel
@@ -44,6 +46,34 @@ def forget(shop: Shop, after: int) -> None:
 
 def trials(place: Place) -> list[tuple[Any, ...]]:
     return [row for row in rows(place.lake, "serve.trials") if "sasrec" in row]
+
+
+def test_steps_are_positive_and_in_order_of_time_then_behaviour_then_item(tmp_path: Path) -> None:
+    (tmp_path / "landing").mkdir()
+    shop = open_shop(None, None, tmp_path / "landing", tmp_path / "lake")
+    early, late = (datetime(2026, 1, 10, hour, tzinfo=UTC) for hour in (9, 10))
+    told = {
+        day(5): [(late, "oil", "purchase"), (early, "wax", "view"), (early, "tea", "purchase")],
+        day(4): [(late, "ink", "favourite"), (late, "oil", "cart"), (late, "ink", "cart")],
+        day(6): [(late, "ink", "purchase")],
+    }
+    for ds, steps in told.items():
+        named = [
+            {"occurred_at": at + (ds - day(5)), "item_id": item, "behaviour": kind}
+            for at, item, kind in steps
+        ]
+        row = {"user_id": "ann", "n_events": len(steps), "steps": named, "ds": ds}
+        shop.lake.put("features.user_history_daily", {"ds": ds}, [row])
+    with session(shop.lake, shop.settings.compute) as s:
+        s.read("features.user_history_daily")
+        name_positives(s, shop)
+        asked = {"since": day(0), "upto": day(5)}
+        found = s.rows(sql.read("queries/positive_steps"), asked)
+    kinds = shop.mapping.behaviours.positives
+    expected = [("cart", "ink"), ("cart", "oil"), ("favourite", "ink")]
+    expected += [("purchase", "tea"), ("purchase", "oil")]
+    assert found == [("ann", item) for kind, item in expected if kind in kinds]
+    assert len(found) >= 3
 
 
 @pytest.fixture(scope="module")
