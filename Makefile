@@ -55,6 +55,8 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.known_truth
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.propensities
+	$(BIN)/python -m tests.benchmarks.sasrec_speed
+	$(BIN)/python -m tests.benchmarks.sasrec_quality
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

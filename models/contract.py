@@ -2,10 +2,12 @@
 
     Config              the knobs: frozen, with defaults, a dict and back
     └── GradientConfig  what every model trained by gradient needs
+        └── SequenceConfig  what every model of sequences needs
     Recommender         an nn.Module that scores users against all items: by the product of two
     │                   vectors, or where it has none (has_vectors = False) by scores(users)
     ├── ClosedFormModel solved in one step by fit(data)
-    └── GradientModel   trained batch by batch on loss(batch)
+    ├── GradientModel   trained batch by batch on loss(batch)
+    └── SequenceModel   the same on sequences, which are also what it knows its users by
 
 A model is one file with one config and one module, plus one line in `models.registry`.
 """
@@ -62,6 +64,20 @@ def inverse_propensity(batch: Batch, clip: float) -> Tensor:
     if batch.propensity is None:
         raise ValueError("a weighted loss needs the propensity of each positive")
     return batch.propensity.clamp(min=clip).reciprocal()  # [B]
+
+
+class Steps(NamedTuple):
+    """B sequences of what users did, oldest first, each padded at its end to T steps.
+
+    After inputs[b, : t + 1] came the target of step t. Pads hold item 0 and have no target; the N
+    real steps are counted sequence by sequence.
+    """
+
+    inputs: Tensor  # [B, T] int64
+    sizes: Tensor  # [B] int64, real steps, 1 to T
+    places: Tensor  # [N] int64, b * T + t of each real step
+    targets: Tensor  # [N] int64
+    negatives: Tensor | None  # [N] int64, an item its user never had; None if not asked for
 
 
 class Positives(Protocol):
@@ -151,6 +167,26 @@ class GradientConfig(Config):
         require(self.patience >= 1, "patience must be at least 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SequenceConfig(GradientConfig):
+    """What every model of sequences needs; models add their own fields."""
+
+    batch_size: int = 128  # sequences a step, on average: each step predicts about as many items
+    learning_rate: float = 1e-3  # Adam's alpha, a step
+    length: int = 50  # n, last steps of a user that are looked at
+    width: int = 64  # d, length of all vectors
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.length >= 1, "length must be at least 1")
+        require(self.width >= 1, "width must be at least 1")
+
+    @property
+    def wants_negatives(self) -> bool:
+        """Whether the loss needs a sampled negative for each step."""
+        return False
+
+
 class Recommender(nn.Module, ABC):
     """A model that scores user u and item i as user_vectors()[u] @ item_vectors()[i].
 
@@ -219,6 +255,32 @@ class GradientModel(Recommender):
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:
         """The loss of one batch, averaged over its triples."""
+
+
+class SequenceModel(Recommender):
+    """A model whose user vector is made from what the user did last, in order.
+
+    The vectors are made once, when training is over, and are kept in the state dict: what a saved
+    model knows of its users ends where the data it was trained on ends.
+    """
+
+    states: Tensor  # [n_users, d] float32, 0 for a user of whom nothing is known
+
+    def __init__(self, config: SequenceConfig, n_users: int, n_items: int) -> None:
+        super().__init__(config, n_users, n_items)
+        self.register_buffer("states", torch.zeros(n_users, config.width))  # [n_users, d]
+
+    @abstractmethod
+    def loss(self, batch: Steps) -> Loss:
+        """The loss of one batch, averaged over its steps."""
+
+    @abstractmethod
+    def last_states(self, inputs: Tensor, sizes: Tensor) -> Tensor:
+        """User vectors [B, d] of sequences [B, T] int64, padded as in `Steps`, of sizes [B]."""
+
+    def user_vectors(self) -> FloatArray:
+        """[n_users, d]: the state after the last step of each user."""
+        return to_array(self.states)
 
 
 def to_array(tensor: Tensor) -> FloatArray:

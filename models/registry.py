@@ -12,6 +12,7 @@ MODELS: dict[str, str] = {
     "ease": "models.ease:EASE",
     "ials": "models.ials:IALS",
     "lightgcn": "models.lightgcn:LightGCN",
+    "sasrec": "models.sasrec:SASRec",
 }
 
 

@@ -27,6 +27,25 @@ T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
+class Sequences:
+    """Row u holds the items of user u, oldest first: items[indptr[u] : indptr[u + 1]]."""
+
+    indptr: OffsetArray  # [n_users + 1]
+    items: IntArray  # [n_steps] item positions
+    n_items: int
+
+    def sizes(self) -> OffsetArray:
+        """Steps of each user, [n_users]."""
+        return np.diff(self.indptr)
+
+    def had(self) -> Csr:
+        """Which users had which items."""
+        n_users = len(self.indptr) - 1
+        rows = np.repeat(np.arange(n_users, dtype=np.int64), self.sizes())
+        return from_keys(np.unique(rows * self.n_items + self.items), n_users, self.n_items)
+
+
+@dataclass(frozen=True, eq=False)
 class Interactions:
     """Positives of n_users x n_items in compressed rows, users and items in sorted id order."""
 
@@ -36,6 +55,7 @@ class Interactions:
     indices: IntArray  # [nnz] item positions, ascending within a user
     weights: FloatArray  # [nnz] summed weight, > 0
     propensity: FloatArray | None  # [n_items] in (0, 1]
+    sequences: Sequences | None = None  # the same users and items, for models that ask for them
 
     @property
     def n_users(self) -> int:
@@ -83,6 +103,32 @@ def build_interactions(
         indices=_mapped(folder / "indices.npy", csr.indices),
         weights=_mapped(folder / "weights.npy", weights),
         propensity=propensity,
+    )
+
+
+def build_sequences(steps: Source, users: pa.Array, items: pa.Array, folder: Path) -> Sequences:
+    """Write the steps as arrays under `folder` and open them memory-mapped.
+
+    Args:
+        steps: user_id str, item_id str; the steps of a user oldest first. Steps with an unknown
+            user or item are left out; of equal items in a row one is kept.
+        users: ids that the rows follow, without repeats.
+        items: ids that item positions point to, without repeats.
+        folder: made if missing; files of an earlier call are replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = _scan(steps, folder / "steps.parquet").with_row_index("place")
+    # streaming may hand the rows on in another order
+    encoded = _encode(rows, _series(users), _series(items), "place").sort("place")
+    keys = encoded["key"].to_numpy()
+    keys = keys[np.argsort(keys // max(len(items), 1), kind="stable")]
+    keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]]
+    # ascending by user, which is all that finding the rows needs
+    found = from_keys(keys, len(users), len(items))
+    return Sequences(
+        indptr=_mapped(folder / "step_indptr.npy", found.indptr),
+        items=_mapped(folder / "step_items.npy", found.indices),
+        n_items=len(items),
     )
 
 

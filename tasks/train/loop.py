@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NoReturn, cast
 
 import numpy as np
@@ -12,20 +13,21 @@ import torch
 from torch import Tensor
 
 from models.contract import (
-    Batch,
     ClosedFormModel,
     Config,
     GradientConfig,
     GradientModel,
     ModelError,
     Recommender,
+    SequenceConfig,
+    SequenceModel,
 )
 from models.registry import load
 from tasks.errors import TrainingError, on_one_line
 from tasks.estimate.ranking import ndcg
 from tasks.train.arrays import Interactions
 from tasks.train.csr import BoolArray, Csr, OffsetArray
-from tasks.train.sampling import Sampler, Triples, epoch_batches, make_sampler
+from tasks.train.feeds import Feed, StepFeed, TripleFeed
 from tasks.train.scoring import best_items
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -105,6 +107,7 @@ def train(
         model = kind(config, data.n_users, data.n_items)
         if isinstance(model, GradientModel):
             model.prepare(data)
+        if isinstance(model, GradientModel | SequenceModel):
             run = _GradientRun(model_name, model, cast(GradientConfig, config), data, seed, device)
             return run.train(holdout, rows, progress, epochs)
         cast(ClosedFormModel, model.to(_device(device))).fit(data)
@@ -133,6 +136,8 @@ def _refuse_data(kind: type[Recommender], config: Config, data: Interactions, na
         _refuse("there are no positives to train on", name, "look at the table of positives")
     if (kind.needs_propensity or config.uses_propensity) and data.propensity is None:
         _refuse("the config needs propensities and there are none", name, "estimate them first")
+    if issubclass(kind, SequenceModel) and data.sequences is None:
+        _refuse("the model needs sequences and there are none", name, "build them with the data")
 
 
 def _refuse(what: str, name: str, fix: str) -> NoReturn:
@@ -189,7 +194,7 @@ class _GradientRun:
     def __init__(
         self,
         name: str,
-        model: GradientModel,
+        model: GradientModel | SequenceModel,
         config: GradientConfig,
         data: Interactions,
         seed: int,
@@ -199,14 +204,22 @@ class _GradientRun:
         self.device = _device(device)
         self.model = model.to(self.device)
         # SparseAdam's step costs by the rows in the batch, Adam's by all rows. On one core, 8,192
-        # triples, 200,000 rows of 64: 35 ms against 100 (fused 25); it is ahead of fused Adam with
-        # 4,096 triples (20 against 24) or with more rows
-        adam = torch.optim.SparseAdam if model.sparse_gradients else torch.optim.Adam
+        # triples, 200,000 rows of 64: 35 ms against 25 (not fused 100); it is ahead with 4,096
+        # triples (20 against 24) or with more rows
+        sparse = isinstance(model, GradientModel) and model.sparse_gradients
+        adam = torch.optim.SparseAdam if sparse else partial(torch.optim.Adam, fused=True)
         self.optimiser = adam(model.parameters(), lr=config.learning_rate)
-        self.sampler: Sampler = make_sampler(data.csr())
+        self.feed = self._feed()
         self.losses: list[float] = []
         self.ess_shares: list[float] = []
         self.ndcgs: list[float] = []
+
+    def _feed(self) -> Feed:
+        if isinstance(self.model, GradientModel):
+            return TripleFeed(self.model, self.config, self.data, self.device)
+        assert self.data.sequences is not None
+        config = cast(SequenceConfig, self.config)
+        return StepFeed(self.model, config, self.data.sequences, self.device)
 
     def train(
         self,
@@ -215,8 +228,8 @@ class _GradientRun:
         progress: Progress | None,
         epochs: int | None,
     ) -> Trained:
-        if not self.sampler.n_triples:
-            _refuse("each user has every item: nothing to compare", self.name, "add items")
+        if not self.feed.n_samples:
+            _refuse(self._nothing(), self.name, "add items, or more days")
         n_epochs = epochs or self.config.epochs
         best_epoch, best = 0, self._weights()
         for epoch in range(1, n_epochs + 1):
@@ -238,41 +251,30 @@ class _GradientRun:
             best_epoch = len(self.losses)
         return self._trained(best_epoch)
 
+    def _nothing(self) -> str:
+        if isinstance(self.model, SequenceModel) and not self.feed.n_users_dropped:
+            return "no user has two steps, one after another: nothing to predict"
+        return "each user has every item: nothing to compare"
+
     def _epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass: its mean loss, and the effective sample size of its weights over its triples.
+        """One pass: its mean loss, and the effective sample size of its weights over its samples.
 
         ESS = sum(w)^2 / sum(w^2) (L. Kish, "Survey Sampling", 1965).
         """
         self.model.train()
         total, w, ww = 0.0, 0.0, 0.0
-        for triples in epoch_batches(
-            self.sampler, self.config.batch_size, seed=self.seed, epoch=epoch
-        ):
-            found = self.model.loss(self._batch(triples))
+        for found, n in self.feed.losses(seed=self.seed, epoch=epoch):
             loss, value = found.total, found.total.item()
             if not math.isfinite(value):
                 self._diverged(epoch, value)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()  # type: ignore[no-untyped-call]
-            total += value * len(triples.users)
-            of_batch = _sums(found.weights, len(triples.users))
+            total += value * n
+            of_batch = _sums(found.weights, n)
             w, ww = w + of_batch[0], ww + of_batch[1]
-        n = self.sampler.n_triples
-        return total / n, w * w / ww / n
-
-    def _batch(self, triples: Triples) -> Batch:
-        propensity = self.data.propensity
-        return Batch(
-            users=self._tensor(triples.users.astype(np.int64)),
-            positives=self._tensor(triples.positives.astype(np.int64)),
-            negatives=self._tensor(triples.negatives.astype(np.int64)),
-            weights=self._tensor(self.data.weights[triples.entries]),
-            propensity=None if propensity is None else self._tensor(propensity[triples.positives]),
-        )
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        n_samples = self.feed.n_samples
+        return total / n_samples, w * w / ww / n_samples
 
     def _diverged(self, epoch: int, value: float) -> NoReturn:
         raise DivergedError(
@@ -288,10 +290,12 @@ class _GradientRun:
     def _ndcg(self, holdout: Holdout, rows: OffsetArray) -> float:
         self.model.eval()
         seen = None if holdout.seen is None else holdout.seen.take(rows)
+        self.feed.settle(rows)
         lists = best_items(self.model, rows, NDCG_K, seen=seen, allowed=holdout.allowed)
         return float(ndcg(lists.items, holdout.relevant.take(rows), NDCG_K).mean())
 
     def _trained(self, best_epoch: int) -> Trained:
+        self.feed.settle()
         return Trained(
             name=self.name,
             config=self.config,
@@ -304,7 +308,7 @@ class _GradientRun:
             losses=tuple(self.losses),
             ndcgs=tuple(self.ndcgs),
             ess_shares=tuple(self.ess_shares),
-            n_users_dropped=self.sampler.n_users_dropped,
+            n_users_dropped=self.feed.n_users_dropped,
         )
 
 

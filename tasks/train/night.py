@@ -14,19 +14,29 @@ from pathlib import Path
 
 import numpy as np
 
+import sql
+from models.registry import load
 from tasks.estimate.quality import Quality
+from tasks.lake.literals import render
 from tasks.lake.session import Session, session
 from tasks.records import TableVersion
 from tasks.scratch import scratch
-from tasks.shop import Shop
+from tasks.shop import Shop, name_positives, parameters, with_cut
 from tasks.train import measuring, registry
-from tasks.train.arrays import Interactions, build_interactions, item_mask, pairs_to_csr
+from tasks.train.arrays import (
+    Interactions,
+    build_interactions,
+    build_sequences,
+    item_mask,
+    pairs_to_csr,
+)
 from tasks.train.lists import ids, write_trials
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.registry import SavedModel
 from tasks.train.scoring import best_items
 
 Moved = Callable[[int, int, str], None]
+_HISTORY = "features.user_history_daily"
 _TRAINING = (
     "SELECT user_id, item_id, weight FROM train.examples UNION ALL "
     "SELECT user_id, item_id, weight FROM train.holdout"
@@ -48,6 +58,7 @@ def train_model(
             s.read(table, since=ds, upto=ds)
         s.read("features.item_propensities", since=ds, upto=ds)
         before = _interactions(s, "SELECT user_id, item_id, weight FROM train.examples", work / "a")
+        before = _with_sequences(s, shop, ds, name, before, work / "a", is_cut=True)
         holdout = _holdout(s, shop, before, work / "b")
         choosing, judging = _halves(holdout)
         first = _fit(shop, name, before, choosing, None, moved)
@@ -56,6 +67,7 @@ def train_model(
         last = first
         if holdout is not None:
             everything = _interactions(s, _TRAINING, work / "c")
+            everything = _with_sequences(s, shop, ds, name, everything, work / "c", is_cut=False)
             last = _fit(shop, name, everything, None, first.best_epoch or None, moved)
         saved = registry.save(last, shop.lake.root.absolute() / "models")
     written = [measuring.write(shop, ds, saved, metrics), _write_epochs(shop, ds, first)]
@@ -69,6 +81,21 @@ def _interactions(s: Session, select: str, work: Path) -> Interactions:
     ).read_all()
     positives = s.stream(f"{select} ORDER BY user_id, item_id")
     return build_interactions(positives, work, propensities=propensities)
+
+
+def _with_sequences(
+    s: Session, shop: Shop, ds: date, name: str, data: Interactions, work: Path, *, is_cut: bool
+) -> Interactions:
+    """The data with the steps of its users up to the cut or `ds`, if the model reads them."""
+    if _HISTORY not in load(name).reads:
+        return data
+    s.read("features.behaviours_daily", upto=ds)
+    name_positives(s, shop)
+    params = with_cut(s, parameters(shop, ds))
+    params = params | {"upto": params["cut"] if is_cut else ds}
+    s.read(_HISTORY, upto=ds)
+    steps = s.stream(render(sql.read("queries/positive_steps"), params))
+    return replace(data, sequences=build_sequences(steps, data.users, data.items, work))
 
 
 def _holdout(s: Session, shop: Shop, data: Interactions, work: Path) -> Holdout | None:

@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.contract import FloatArray, GradientModel, Recommender
+from models.contract import FloatArray, GradientModel, Recommender, SequenceModel
 from models.registry import MODELS, load
 from tasks.train import registry
-from tasks.train.arrays import Interactions, build_interactions
+from tasks.train.arrays import Interactions
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.scoring import best_items
-from tests.tasks.train.planted import data_and_holdout, power_law, rows
+from tests.tasks.train.planted import arrays, data_and_holdout, rows
 
 FAST: dict[str, dict[str, object]] = {
     "popularity": {},
@@ -20,10 +20,12 @@ FAST: dict[str, dict[str, object]] = {
     "ease": {"regularisation": 5.0},
     "ials": {"n_factors": 8, "regularisation": 1.0},
     "lightgcn": {"n_factors": 8, "batch_size": 256, "learning_rate": 0.02, "epochs": 15},
+    "sasrec": {"width": 16, "batch_size": 8, "learning_rate": 0.01, "epochs": 15, "length": 20},
 }
 VARIANTS = [(name, FAST[name]) for name in MODELS]
 VARIANTS += [("bpr", {**FAST["bpr"], "weighting": "ips", "strength_power": 0.0})]
 VARIANTS += [("ials", {**FAST["ials"], "exact": True})]
+VARIANTS += [("sasrec", {**FAST["sasrec"], "loss": loss}) for loss in ("bce", "full")]
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +77,12 @@ class TestEveryModel:
         self, name: str, config: dict[str, object], planted: tuple[Interactions, Holdout]
     ) -> None:
         trained = train(name, config, planted[0], seed=1)
-        if not isinstance(trained.model, GradientModel):
+        if not isinstance(trained.model, GradientModel | SequenceModel):
             assert trained.losses == trained.ess_shares == ()
             return
-        assert len(trained.ess_shares) == 15
+        assert len(trained.ess_shares) == config["epochs"]
         assert all(0 < share <= 1 for share in trained.ess_shares)
-        assert len(trained.losses) == trained.n_epochs == 15
+        assert len(trained.losses) == trained.n_epochs == config["epochs"]
         assert np.isfinite(trained.losses).all()
         assert trained.losses[-1] < 0.7 * trained.losses[0]
 
@@ -100,7 +102,7 @@ class TestEveryModel:
     ) -> None:
         before, _ = rows()
         turned = before.take(pa.array(np.arange(before.num_rows)[::-1]))
-        data = build_interactions(turned, tmp_path, propensities=power_law(before))
+        data = arrays(turned, tmp_path)
         assert same(train(name, config, planted[0], seed=5), train(name, config, data, seed=5))
 
     def test_saved_and_loaded_it_scores_the_same(
@@ -132,6 +134,6 @@ class TestEveryModel:
     ) -> None:
         data, holdout = planted
         model = train(name, config, data, seed=1).model
-        lists = best_items(model, np.arange(data.n_users), 10, seen=holdout.seen).items
+        lists = best_items(model, np.arange(data.n_users), 3, seen=holdout.seen).items
         of_own_taste = np.mean(lists % 2 == np.arange(data.n_users)[:, None] % 2)
         assert of_own_taste > (0.9 if name != "popularity" else 0.2)

@@ -1,11 +1,17 @@
 """Positives with a known pattern: two tastes that share no item."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from tasks.train.arrays import Interactions, build_interactions, pairs_to_csr
+from tasks.train.arrays import (
+    Interactions,
+    build_interactions,
+    build_sequences,
+    pairs_to_csr,
+)
 from tasks.train.loop import Holdout
 
 N_USERS, N_ITEMS = 80, 60
@@ -40,9 +46,24 @@ def power_law(positives: pa.Table) -> pa.Table:
     return pa.table({"item_id": counts["item_id"], "propensity": (n / n.max()) ** 0.5})
 
 
-def data_and_holdout(folder: Path) -> tuple[Interactions, Holdout]:
-    """The planted positives as arrays, with propensities, and what comes later."""
-    before, after = rows()
+def arrays(before: pa.Table, folder: Path) -> Interactions:
+    """Positives with propensities, and sequences: everyone starts at an item of their own and goes
+    round by the numbers of items.
+    """
     data = build_interactions(before, folder, propensities=power_law(before))
+    user, item = (_numbers(before[name]) for name in ("user_id", "item_id"))
+    order = np.lexsort([(item - 7 * user) % N_ITEMS, user])
+    steps = before.take(pa.array(order))
+    return replace(data, sequences=build_sequences(steps, data.users, data.items, folder))
+
+
+def _numbers(ids: pa.ChunkedArray) -> np.ndarray:
+    return np.array([int(name[1:]) for name in ids.to_pylist()])
+
+
+def data_and_holdout(folder: Path) -> tuple[Interactions, Holdout]:
+    """The planted positives as arrays, and what comes later."""
+    before, after = rows()
+    data = arrays(before, folder)
     later = pairs_to_csr(after, data.users, data.items, folder)
     return data, Holdout(relevant=later, seen=data.csr())

@@ -1,0 +1,138 @@
+"""Batches of what users did, in order: for training and for scoring.
+
+One padded sample is one sequence, not one step: a causal model predicts at all its steps at once.
+Batches hold sequences of similar size, and about the same number of real steps each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.train.arrays import Sequences
+from tasks.train.csr import BoolArray, IntArray, OffsetArray
+from tasks.train.sampling import Sampler, draw_negatives, make_sampler
+
+POOL = 16  # batches whose sequences are ordered by size together: less padding, still random
+BLOCK_STEPS = 1 << 14  # padded steps scored at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Padded:
+    """B sequences, each padded at its end with item 0 to T steps."""
+
+    items: OffsetArray  # [B, T]
+    sizes: OffsetArray  # [B], real steps
+    is_real: BoolArray  # [B, T]
+
+
+@dataclass(frozen=True, eq=False)
+class StepArrays:
+    """One training batch, as `models.contract.Steps`."""
+
+    inputs: OffsetArray  # [B, T]
+    sizes: OffsetArray  # [B]
+    places: OffsetArray  # [N]
+    targets: OffsetArray  # [N]
+    negatives: OffsetArray | None  # [N]
+
+
+@dataclass(frozen=True, eq=False)
+class StepSampler:
+    """What every epoch draws from: users with a step that follows another."""
+
+    sequences: Sequences
+    rows: OffsetArray  # [n] those users
+    sizes: OffsetArray  # [n] steps of each to predict, 1 to length
+    free: Sampler | None  # where negatives come from, if any
+    n_users_dropped: int  # left out: they had every item, so that there is no negative
+
+    @property
+    def n_steps(self) -> int:
+        """Steps predicted in an epoch."""
+        return int(self.sizes.sum())
+
+
+def make_step_sampler(sequences: Sequences, length: int, *, with_negatives: bool) -> StepSampler:
+    """Prepare sampling; a user is left out whose steps cannot be predicted or compared."""
+    # the last `length` targets; the first step of all follows nothing
+    sizes = np.minimum(sequences.sizes() - 1, length)
+    can = sizes > 0
+    if not with_negatives:
+        rows = np.flatnonzero(can)
+        return StepSampler(sequences, rows, sizes[rows], None, 0)
+    had = sequences.had()
+    has_all = can & (had.sizes() == had.n_columns)
+    rows = np.flatnonzero(can & ~has_all)
+    return StepSampler(sequences, rows, sizes[rows], make_sampler(had), int(has_all.sum()))
+
+
+def epoch_steps(
+    sampler: StepSampler, batch_size: int, *, seed: int, epoch: int
+) -> Iterator[StepArrays]:
+    """Each sequence of the epoch once; the same (seed, epoch, batch_size) gives the same batches.
+
+    A batch holds as many steps as `batch_size` sequences have on average.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    for chosen in _batches(sampler.sizes, batch_size, rng):
+        yield _steps(sampler, chosen, rng)
+
+
+def _batches(
+    sizes: OffsetArray, batch_size: int, rng: np.random.Generator
+) -> Iterator[OffsetArray]:
+    """Which sequences form a batch. Pools are random, within a pool batches have similar sizes."""
+    order = rng.permutation(len(sizes))
+    for start in range(0, len(order), batch_size * POOL):
+        pool = order[start : start + batch_size * POOL]
+        pool = pool[np.argsort(sizes[pool], kind="stable")]
+        n_batches = -(-len(pool) // batch_size)
+        ends = np.cumsum(sizes[pool])
+        bounds = np.searchsorted(ends, ends[-1] * np.arange(1, n_batches) / n_batches)
+        for part in rng.permutation(n_batches):
+            begin = 0 if part == 0 else bounds[part - 1]
+            batch = pool[begin : bounds[part] if part < n_batches - 1 else None]
+            if len(batch):
+                yield batch
+
+
+def _steps(sampler: StepSampler, chosen: OffsetArray, rng: np.random.Generator) -> StepArrays:
+    rows, sizes = sampler.rows[chosen], sampler.sizes[chosen]
+    ends = sampler.sequences.indptr[rows + 1]
+    inputs, targets = (_padded(sampler.sequences.items, ends - shift, sizes) for shift in (1, 0))
+    places = np.flatnonzero(inputs.is_real)
+    users = np.repeat(rows, sizes).astype(np.int32)
+    negatives = None
+    if sampler.free is not None:
+        negatives = draw_negatives(sampler.free, users, rng).astype(np.int64)
+    return StepArrays(inputs.items, sizes, places, targets.items[targets.is_real], negatives)
+
+
+def _padded(items: IntArray, ends: OffsetArray, sizes: OffsetArray) -> Padded:
+    """The last `sizes` items before `ends`, row by row. Both [B]."""
+    step = np.arange(sizes.max(initial=0))  # [T]
+    is_real = step < sizes[:, None]  # [B, T]
+    at = np.where(is_real, (ends - sizes)[:, None] + step, 0)  # [B, T]
+    return Padded(np.where(is_real, items[at], 0).astype(np.int64), sizes, is_real)
+
+
+def last_steps(
+    sequences: Sequences, rows: OffsetArray, length: int
+) -> Iterator[tuple[OffsetArray, Padded]]:
+    """The last steps of the given users, some users at a time: which of `rows`, and their steps.
+
+    A user without a step is in no block.
+    """
+    sizes = np.minimum(sequences.sizes()[rows], length)
+    order = np.argsort(sizes, kind="stable")
+    order = order[np.searchsorted(sizes[order], 1) :]
+    start = 0
+    while start < len(order):
+        ahead = order[start : start + BLOCK_STEPS]
+        # sizes ascend: the last of a block is its longest
+        padded = sizes[ahead] * np.arange(1, len(ahead) + 1)
+        block = ahead[: max(int(np.searchsorted(padded, BLOCK_STEPS, "right")), 1)]
+        ends = sequences.indptr[rows[block] + 1]
+        yield block, _padded(sequences.items, ends, sizes[block])
+        start += len(block)

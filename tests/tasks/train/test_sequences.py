@@ -1,0 +1,147 @@
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.train.arrays import Sequences, build_sequences
+from tasks.train.sequences import (
+    StepArrays,
+    StepSampler,
+    epoch_steps,
+    last_steps,
+    make_step_sampler,
+)
+
+LENGTH, MOST = 4, 12
+USERS, ITEMS = pa.array(["ann", "bob", "cleo"]), pa.array(["ink", "oil", "tea"])
+histories = st.lists(st.lists(st.integers(0, 9), max_size=MOST), min_size=1, max_size=40)
+
+
+def table(*steps: str) -> pa.Table:
+    pairs = [step.split() for step in steps]
+    users, items = (pa.array([pair[n] for pair in pairs], pa.string()) for n in (0, 1))
+    return pa.table({"user_id": users, "item_id": items})
+
+
+def as_lists(sequences: Sequences) -> list[list[int]]:
+    return [part.tolist() for part in np.split(sequences.items, sequences.indptr[1:-1])]
+
+
+def of(rows: list[list[int]], n_items: int = 10) -> Sequences:
+    indptr = np.cumsum([0, *map(len, rows)])
+    return Sequences(indptr, np.array([*chain.from_iterable(rows)], dtype=np.int32), n_items)
+
+
+def sampler(rows: list[list[int]], *, with_negatives: bool = False) -> StepSampler:
+    return make_step_sampler(of(rows), LENGTH, with_negatives=with_negatives)
+
+
+def predicted(batch: StepArrays) -> list[tuple[list[int], list[int]]]:
+    """Inputs and targets of each sequence of a batch, without pads."""
+    ends = np.cumsum(batch.sizes)
+    targets = np.split(batch.targets, ends[:-1])
+    rows = zip(batch.inputs, batch.sizes, targets, strict=True)
+    return [(row[:size].tolist(), after.tolist()) for row, size, after in rows]
+
+
+def test_steps_stand_by_user_in_the_order_they_came(tmp_path: Path) -> None:
+    rows = table("bob tea", "ann oil", "bob ink", "ann ink", "bob tea")
+    assert as_lists(build_sequences(rows, USERS, ITEMS, tmp_path)) == [[1, 0], [2, 0, 2], []]
+
+
+def test_an_item_several_times_in_a_row_is_one_step(tmp_path: Path) -> None:
+    rows = table("ann ink", "ann ink", "ann oil", "bob oil", "bob oil", "bob ink", "bob oil")
+    assert as_lists(build_sequences(rows, USERS, ITEMS, tmp_path)) == [[0, 1], [1, 0, 1], []]
+
+
+def test_unknown_users_and_items_are_left_out(tmp_path: Path) -> None:
+    rows = table("ann ink", "ann wax", "ann ink", "zoe ink", "ann tea")
+    assert as_lists(build_sequences(rows, USERS, ITEMS, tmp_path)) == [[0, 2], [], []]
+
+
+def test_no_steps_are_empty_rows_and_arrays_are_mapped(tmp_path: Path) -> None:
+    found = build_sequences(table(), USERS, ITEMS, tmp_path)
+    assert as_lists(found) == [[], [], []]
+    assert isinstance(build_sequences(table("ann ink"), USERS, ITEMS, tmp_path).items, np.memmap)
+
+
+def test_a_stream_gives_the_same_as_a_table(tmp_path: Path) -> None:
+    rows = table("bob tea", "ann oil", "bob ink", "ann ink")
+    reader = pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(1))
+    one, two = (build_sequences(each, USERS, ITEMS, tmp_path) for each in (rows, reader))
+    assert as_lists(one) == as_lists(two)
+
+
+def test_who_had_what() -> None:
+    had = of([[3, 1, 3], [], [2]], 4).had()
+    assert (had.indptr.tolist(), had.indices.tolist()) == ([0, 2, 2, 3], [1, 3, 2])
+
+
+@settings(deadline=None)
+@given(rows=histories, batch_size=st.integers(1, 9), seed=st.integers(0, 9))
+def test_an_epoch_predicts_the_last_steps_of_each_user_once(
+    rows: list[list[int]], batch_size: int, seed: int
+) -> None:
+    batches = list(epoch_steps(sampler(rows), batch_size, seed=seed, epoch=1))
+    expected = [(row[-LENGTH - 1 : -1], row[1:][-LENGTH:]) for row in rows if len(row) > 1]
+    assert sorted(chain.from_iterable(map(predicted, batches))) == sorted(expected)
+    again = list(epoch_steps(sampler(rows), batch_size, seed=seed, epoch=1))
+    assert list(map(predicted, batches)) == list(map(predicted, again))
+    for batch in batches:
+        assert (
+            batch.places.tolist()
+            == np.flatnonzero(np.arange(batch.inputs.shape[1]) < batch.sizes[:, None]).tolist()
+        )
+
+
+def test_another_epoch_and_another_seed_mix_anew() -> None:
+    drawn = sampler([[n % 10, (n * 3) % 10, 1] for n in range(64)])
+    seen = [
+        [predicted(batch) for batch in epoch_steps(drawn, 8, seed=seed, epoch=epoch)]
+        for seed, epoch in ((1, 1), (1, 2), (2, 1))
+    ]
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+
+
+def test_batches_hold_about_equally_many_steps_and_little_padding() -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 10, size).tolist() for size in rng.integers(2, 60, 640)]
+    drawn = make_step_sampler(of(rows), 50, with_negatives=False)
+    batches = list(epoch_steps(drawn, 32, seed=0, epoch=1))
+    n = [len(batch.targets) for batch in batches]
+    assert max(n) - min(n) <= 100
+    assert sum(batch.inputs.size for batch in batches) < 1.2 * sum(n)
+
+
+@settings(deadline=None)
+@given(rows=histories, seed=st.integers(0, 9))
+def test_a_negative_is_never_an_item_its_user_had(rows: list[list[int]], seed: int) -> None:
+    drawn = make_step_sampler(of(rows), MOST, with_negatives=True)
+    assert drawn.n_users_dropped == sum(len(set(row)) == 10 for row in rows)
+    for batch in epoch_steps(drawn, 4, seed=seed, epoch=1):
+        assert batch.negatives is not None
+        assert len(batch.negatives) == len(batch.targets)
+        parts = np.split(batch.negatives, np.cumsum(batch.sizes)[:-1])
+        for (inputs, targets), negatives in zip(predicted(batch), parts, strict=True):
+            assert not {*negatives.tolist()} & {*inputs, *targets}
+
+
+@settings(deadline=None)
+@given(rows=histories)
+def test_last_steps_are_those_of_everyone_who_has_one(rows: list[list[int]]) -> None:
+    asked = np.arange(len(rows), dtype=np.int64)[::-1]
+    found = {}
+    for block, steps in last_steps(of(rows), asked, LENGTH):
+        for at, items, size in zip(block, steps.items, steps.sizes, strict=True):
+            found[int(asked[at])] = items[:size].tolist()
+    assert found == {user: row[-LENGTH:] for user, row in enumerate(rows) if row}
+
+
+def test_blocks_of_last_steps_are_bounded() -> None:
+    rows = of([[1, 2, 3]] * 20_000)
+    blocks = [steps for _, steps in last_steps(rows, np.arange(20_000), LENGTH)]
+    assert len(blocks) > 3
+    assert max(steps.items.size for steps in blocks) <= 1 << 14
