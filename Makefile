@@ -53,6 +53,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.known_truth
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.propensities
+	$(BIN)/python -m tests.benchmarks.topk
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -93,7 +93,10 @@ def _write(
         seen = pairs_to_csr(s.stream(audience.seen), users, items, work)
 
         def rows(_: Any) -> pa.RecordBatchReader:
-            batches = iter_top_k(users, items, user_vectors, item_vectors, k, seen=seen)
+            threads = shop.settings.compute.threads
+            batches = iter_top_k(
+                users, items, user_vectors, item_vectors, k, seen=seen, threads=threads
+            )
             told = _labelled(batches, schema, shared, len(users) * k, moved)
             return pa.RecordBatchReader.from_batches(schema, told)
 
