@@ -18,9 +18,11 @@ from tasks.scratch import scratch
 from tasks.shop import Shop, name_positives, parameters, with_cut
 from tasks.train import registry
 from tasks.train.arrays import pairs_to_csr, positions
-from tasks.train.loop import Trained
+from tasks.train.csr import Csr
+from tasks.train.loop import Trained, resolved
 from tasks.train.registry import SavedModel
-from tasks.train.topk import iter_top_k
+from tasks.train.topk import TopK, iter_top_k, rows_of
+from tasks.train.topk_cuda import iter_lists_on
 
 Vectors = npt.NDArray[np.float32]
 Moved = Callable[[int, int, str], None]
@@ -93,14 +95,20 @@ def _write(
         seen = pairs_to_csr(s.stream(audience.seen), users, items, work)
 
         def rows(_: Any) -> pa.RecordBatchReader:
-            threads = shop.settings.compute.threads
-            batches = iter_top_k(
-                users, items, user_vectors, item_vectors, k, seen=seen, threads=threads
-            )
+            blocks = _lists(shop, user_vectors, item_vectors, seen)
+            batches = rows_of(blocks, users, items)
             told = _labelled(batches, schema, shared, len(users) * k, moved)
             return pa.RecordBatchReader.from_batches(schema, told)
 
         return shop.lake.rewrite(table, where, rows)
+
+
+def _lists(shop: Shop, users: Vectors, items: Vectors, seen: Csr) -> Iterator[TopK]:
+    """The exact lists of users [U, d] over items [I, d], on a GPU where training uses one."""
+    k, device = shop.settings.publish.k, resolved(shop.settings.train.device)
+    if device.type == "cuda":
+        return iter_lists_on(device, users, items, k, seen=seen)
+    return iter_top_k(users, items, k, seen=seen, threads=shop.settings.compute.threads)
 
 
 def ids(s: Session, select: str) -> pa.Array:

@@ -14,7 +14,7 @@ the product then runs on all cores too. Nothing of a list depends on who shares 
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -129,19 +129,19 @@ def top_k(
     Raises:
         TrainingError: shapes do not fit, or a vector is not finite or too long to score.
     """
-    blocks = list(_of_vectors(user_vectors, item_vectors, k, seen, allowed, block_bytes, threads))
-    empty = TopK(np.empty((0, k), np.int32), np.empty((0, k), np.float32), np.empty(0, np.int32))
-    blocks = blocks or [empty]
-    return TopK(
-        np.concatenate([block.items for block in blocks]),
-        np.concatenate([block.scores for block in blocks]),
-        np.concatenate([block.counts for block in blocks]),
+    blocks = iter_top_k(
+        user_vectors,
+        item_vectors,
+        k,
+        seen=seen,
+        allowed=allowed,
+        block_bytes=block_bytes,
+        threads=threads,
     )
+    return joined(blocks, k)
 
 
 def iter_top_k(
-    users: pa.Array,
-    items: pa.Array,
     user_vectors: FloatArray,
     item_vectors: FloatArray,
     k: int,
@@ -150,18 +150,32 @@ def iter_top_k(
     allowed: BoolArray | None = None,
     block_bytes: int = BLOCK_BYTES,
     threads: int = 0,
-) -> Iterator[pa.RecordBatch]:
-    """The lists as rows of `SCHEMA`, one batch per block, users in the order given.
+) -> Iterator[TopK]:
+    """The same lists, block by block, users in the order given; arguments as in `top_k`."""
+    refuse(user_vectors, item_vectors, k, seen, allowed)
+    kept = None if allowed is None else np.flatnonzero(allowed).astype(np.int32)
+    vectors = item_vectors if kept is None else item_vectors[kept]
+    scorer = VectorScorer(user_vectors, vectors)
+    yield from iter_lists(scorer, k, seen=seen, kept=kept, block_bytes=block_bytes, threads=threads)
 
-    Arguments as in `top_k`; `users` [U] and `items` [I] are the string ids. Ranks count from 1.
-    A user with no item left has no row.
+
+def joined(blocks: Iterable[TopK], k: int) -> TopK:
+    """One from many; none gives lists of no user."""
+    empty = TopK(np.empty((0, k), np.int32), np.empty((0, k), np.float32), np.empty(0, np.int32))
+    parts = list(blocks) or [empty]
+    return TopK(
+        np.concatenate([part.items for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.counts for part in parts]),
+    )
+
+
+def rows_of(blocks: Iterable[TopK], users: pa.Array, items: pa.Array) -> Iterator[pa.RecordBatch]:
+    """The lists as rows of `SCHEMA`, one batch per block, users in the order of the blocks.
+
+    `users` [U] and `items` [I] are the string ids. Ranks count from 1. A user with no item left
+    has no row.
     """
-    blocks = _of_vectors(user_vectors, item_vectors, k, seen, allowed, block_bytes, threads)
-    return rows_of(blocks, users, items)
-
-
-def rows_of(blocks: Iterator[TopK], users: pa.Array, items: pa.Array) -> Iterator[pa.RecordBatch]:
-    """Blocks of lists as rows of `SCHEMA`, one batch per block; users [U], items [I] string ids."""
     first = 0
     for block in blocks:
         rows, places = np.nonzero(block.items >= 0)
@@ -206,22 +220,6 @@ def iter_lists(
     ]
     for block in _in_turn(parts):
         yield block if kept is None else _at(block, kept)
-
-
-def _of_vectors(
-    user_vectors: FloatArray,
-    item_vectors: FloatArray,
-    k: int,
-    seen: Csr | None,
-    allowed: BoolArray | None,
-    block_bytes: int,
-    threads: int,
-) -> Iterator[TopK]:
-    refuse(user_vectors, item_vectors, k, seen, allowed)
-    kept = None if allowed is None else np.flatnonzero(allowed).astype(np.int32)
-    vectors = item_vectors if kept is None else item_vectors[kept]
-    scorer = VectorScorer(user_vectors, vectors)
-    yield from iter_lists(scorer, k, seen=seen, kept=kept, block_bytes=block_bytes, threads=threads)
 
 
 def refuse(
@@ -363,7 +361,7 @@ def _select(scores: FloatArray, k: int, layout: _Layout, bests: FloatArray) -> T
     for row in np.flatnonzero(is_crowded):
         table[row, :k] = _sorted_alone(scores[row], k)
         table[row, k:] = NOTHING
-    return _decoded(np.sort(table, axis=1)[:, :k])
+    return decoded(np.sort(table, axis=1)[:, :k])
 
 
 def _bound(bests: FloatArray, k: int, coarse: int) -> FloatArray:
@@ -406,8 +404,8 @@ def _sorted_alone(scores: FloatArray, k: int) -> OffsetArray:
     return keys
 
 
-def _decoded(keys: OffsetArray) -> TopK:
-    """Lists from ascending keys [B, k]."""
+def decoded(keys: OffsetArray) -> TopK:
+    """Lists from ascending keys [B, k], by column."""
     listed = keys != NOTHING
     ascending = ~(keys >> 32).astype(np.int32)
     scores = (ascending ^ ((ascending >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)

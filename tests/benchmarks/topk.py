@@ -1,10 +1,11 @@
 """Exact top-K lists as a night makes them, against the bare matrix product and implicit's topk.
 
 Two shapes; about 50 seen items a user; vectors drawn from a normal distribution. "product" is
-NumPy's matmul alone, a block of users at a time, and "implicit" is `implicit.cpu.topk` (0.7.3; its
-cells are left out where it is not installed), both with BLAS held to one thread: what threads
-spend on waiting for each other counts for nobody. "ours" is `iter_top_k`, rows with string ids
-and all. A share is the product's CPU seconds a user by another's, of the same turn.
+NumPy's matmul alone, a block of users at a time; "implicit" is `implicit.cpu.topk` (0.7.3; left
+out where it is not installed), arrays without ids. Both have BLAS held to one thread, for what
+threads spend on waiting for each other is no work. "ours" is `iter_top_k` and `rows_of`: rows with
+string ids. A share is the product's CPU seconds by another's of the same turn; "load" is that of
+the machine at the start: beside others' work all but the product are slower by more.
 
 Every measurement is a process of its own, by turns. Writes results/topk.json: `make bench`. A run
 that was stopped goes on where it was; after a whole one the next starts over.
@@ -32,7 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from tasks.measure import measured
 from tasks.train.csr import Csr, from_keys
-from tasks.train.topk import FloatArray, iter_top_k
+from tasks.train.topk import FloatArray, iter_top_k, rows_of
 
 RESULTS = Path(__file__).parent / "results" / "topk.json"
 TURNS = 3
@@ -55,8 +56,8 @@ SHAPES = {
     "20k x 100k x 128, K 100": Shape(20_000, 100_000, 128, 100),
 }
 MORE_USERS = {
-    "200k x 50k x 64, K 20": Shape(200_000, 50_000, 64, 20),
-    "80k x 100k x 128, K 100": Shape(80_000, 100_000, 128, 100),
+    "100k x 50k x 64, K 20": Shape(100_000, 50_000, 64, 20),
+    "40k x 100k x 128, K 100": Shape(40_000, 100_000, 128, 100),
 }
 
 
@@ -103,9 +104,8 @@ def product(case: Case) -> int:
 
 def ours(case: Case) -> int:
     """The rows of all lists."""
-    ids = (case.user_ids, case.item_ids)
-    batches = iter_top_k(*ids, case.users, case.items, case.k, seen=case.seen)
-    return sum(batch.num_rows for batch in batches)
+    blocks = iter_top_k(case.users, case.items, case.k, seen=case.seen)
+    return sum(batch.num_rows for batch in rows_of(blocks, case.user_ids, case.item_ids))
 
 
 def implicit(case: Case) -> int:
@@ -148,6 +148,7 @@ def measure(way: str, shape: Shape) -> None:
         "seconds": round(cost.seconds, 2),
         "mb_beside_the_arrays": round(cost.peak_mb - before),
         "n_rows": n_rows,
+        "load": round(os.getloadavg()[0], 1),
     }
     print(json.dumps(figures))
 

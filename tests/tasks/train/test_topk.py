@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_info
 
 from tasks.errors import TrainingError
 from tasks.train.csr import Csr, from_keys
-from tasks.train.topk import SCHEMA, iter_lists, iter_top_k, top_k
+from tasks.train.topk import SCHEMA, iter_lists, iter_top_k, joined, rows_of, top_k
 
 Array = np.ndarray
 
@@ -101,11 +101,8 @@ class Given:
 
 
 def listed(scores: Array, k: int, seen: Csr | None = None) -> tuple[Array, Array]:
-    blocks = list(iter_lists(Given(scores), k, seen=seen, block_bytes=1, threads=2))
-    return (
-        np.concatenate([block.items for block in blocks]),
-        np.concatenate([block.scores for block in blocks]),
-    )
+    lists = joined(iter_lists(Given(scores), k, seen=seen, block_bytes=1, threads=2), k)
+    return lists.items, lists.scores
 
 
 @settings(max_examples=60, deadline=None)
@@ -148,9 +145,9 @@ def test_scores_that_cannot_be_ranked_are_refused(bad: float) -> None:
 def test_blas_has_its_threads_again_afterwards() -> None:
     before = [each["num_threads"] for each in threadpool_info()]
     ones = np.ones((40, 3), dtype=np.float32)
-    batches = iter_top_k(pa.array(["u"] * 40), pa.array(["i"] * 40), ones, ones, 2, block_bytes=1)
-    next(batches)
-    del batches  # a reader that stops early
+    blocks = iter_top_k(ones, ones, 2, block_bytes=1)
+    next(blocks)
+    del blocks  # a reader that stops early
     assert [each["num_threads"] for each in threadpool_info()] == before
 
 
@@ -179,9 +176,8 @@ def test_batches_hold_ids_ranks_and_scores_user_by_user() -> None:
     items = np.array([[1.0], [2.0]], dtype=np.float32)
     names = pa.array([f"u{n:02}" for n in range(36)], pa.large_string())
     seen = from_keys(np.array([2, 3]), 36, 2)  # user 1 has both
-    batches = list(
-        iter_top_k(names, pa.array(["x", "y"]), users, items, 5, seen=seen, block_bytes=1)
-    )
+    blocks = iter_top_k(users, items, 5, seen=seen, block_bytes=1)
+    batches = list(rows_of(blocks, names, pa.array(["x", "y"])))
     assert [batch.schema for batch in batches] == [SCHEMA] * 3
     rows = pa.Table.from_batches(batches).to_pylist()
     assert [tuple(row.values()) for row in rows[:4]] == [
