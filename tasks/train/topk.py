@@ -321,7 +321,8 @@ def _part(
 ) -> Iterator[TopK]:
     """The lists of every n_threads-th block from user `first` on."""
     n_users = scorer.shape[0]
-    buffer = np.full((layout.n_rows, layout.width), -np.inf, dtype=np.float32)
+    buffer = np.empty((layout.n_rows, layout.width), dtype=np.float32)
+    buffer[:, layout.n_items :] = -np.inf  # nobody writes there
     bests = np.empty((layout.n_rows, layout.n_groups), dtype=np.float32)
     for start in range(first, n_users, layout.n_rows * layout.n_threads):
         stop = min(start + layout.n_rows, n_users)
