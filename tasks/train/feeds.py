@@ -15,14 +15,12 @@ from torch import Tensor
 
 from models.contract import (
     Batch,
-    FloatArray,
     GradientConfig,
     GradientModel,
     Loss,
     SequenceConfig,
     SequenceModel,
     Steps,
-    to_array,
 )
 from tasks.train.arrays import Interactions, Sequences
 from tasks.train.csr import OffsetArray

@@ -17,9 +17,9 @@ from tasks.scratch import scratch
 from tasks.shop import Shop, name_positives, parameters, with_cut
 from tasks.train import registry
 from tasks.train.arrays import pairs_to_csr, positions
-from tasks.train.loop import Trained
+from tasks.train.loop import Trained, resolved
 from tasks.train.registry import SavedModel
-from tasks.train.scoring import Side, iter_lists
+from tasks.train.scoring import Side, iter_rows
 
 Moved = Callable[[int, int, str], None]
 
@@ -85,14 +85,15 @@ def _write(
 ) -> TableVersion:
     k, schema = shop.settings.publish.k, shop.lake.schema(table)
     eligible = ids(s, "SELECT item_id FROM serve.eligible_items ORDER BY item_id")
-    model = trained.model
+    model, device = trained.model, resolved(shop.settings.train.device)
+    threads = shop.settings.compute.threads
     users = _side(ids(s, audience.users), trained.users, model.serves_cold_users)
     items = _side(eligible, trained.items, model.serves_cold_items)
     with scratch("lists") as work:
         seen = pairs_to_csr(s.stream(audience.seen), users.ids, items.ids, work)
 
         def rows(_: Any) -> pa.RecordBatchReader:
-            batches = iter_lists(model, users, items, k, seen=seen)
+            batches = iter_rows(model, users, items, k, seen=seen, device=device, threads=threads)
             told = _labelled(batches, schema, shared, len(users.at) * k, moved)
             return pa.RecordBatchReader.from_batches(schema, told)
 

@@ -5,18 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-from models.contract import Recommender
+from models.contract import FloatArray, Recommender
 from tasks.train.csr import BoolArray, Csr, IntArray, OffsetArray
-from tasks.train.topk import (
-    FloatArray,
-    Scores,
-    TopK,
-    iter_top_k,
-    iter_top_k_of_scores,
-    top_k,
-    top_k_of_scores,
-)
+from tasks.train.topk import TopK, iter_lists, iter_top_k, joined, rows_of, top_k, unrankable
+from tasks.train.topk_cuda import iter_lists_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +19,21 @@ class Side:
 
     ids: pa.Array  # [n] strings
     at: IntArray  # [n]
+
+
+class ModelScorer:
+    """What a model without vectors gives for users [U] and items [W] by position; see `Scorer`."""
+
+    def __init__(self, model: Recommender, users: OffsetArray, items: OffsetArray) -> None:
+        self.shape = (len(users), len(items))
+        self._model, self._users, self._items = model, users, items
+
+    def write(self, start: int, stop: int, out: FloatArray) -> None:
+        """Raises TrainingError for scores that are not finite, or not one per item."""
+        scores = self._model.scores(self._users[start:stop])
+        if scores.shape != (stop - start, self._model.n_items) or not np.isfinite(scores).all():
+            raise unrankable("scores hold NaN or infinity, or are not one per user and item")
+        np.take(scores, self._items, axis=1, out=out[: stop - start])
 
 
 def best_items(
@@ -39,28 +48,46 @@ def best_items(
     if model.has_vectors:
         vectors = model.user_vectors()[rows], model.item_vectors()
         return top_k(*vectors, k, seen=seen, allowed=allowed)
-    scores = Scores(len(rows), model.n_items, lambda start, stop: model.scores(rows[start:stop]))
-    return top_k_of_scores(scores, k, seen=seen, allowed=allowed)
+    kept = np.flatnonzero(np.ones(model.n_items) if allowed is None else allowed)
+    scorer = ModelScorer(model, rows, kept)
+    return joined(iter_lists(scorer, k, seen=seen, kept=kept.astype(np.int32)), k)
 
 
-def iter_lists(
-    model: Recommender, users: Side, items: Side, k: int, *, seen: Csr
+def iter_rows(
+    model: Recommender,
+    users: Side,
+    items: Side,
+    k: int,
+    *,
+    seen: Csr,
+    device: torch.device,
+    threads: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """The k best of these items for each of these users, as rows of `topk.SCHEMA`.
 
-    Only a side that the model serves cold may hold -1. `seen` is over the same users and items.
+    Only a side that the model serves cold may hold -1. `seen` is over the same users and items. On
+    a GPU where `device` is one and the model has vectors, else by `threads` (0: one per core).
     """
-    if model.has_vectors:
-        of_users = _vectors(model.user_vectors(), model.cold_user_vector(), users.at)
-        of_items = _vectors(model.item_vectors(), model.cold_item_vector(), items.at)
-        return iter_top_k(users.ids, items.ids, of_users, of_items, k, seen=seen)
+    return rows_of(_lists(model, users, items, k, seen, device, threads), users.ids, items.ids)
 
-    def of(start: int, stop: int) -> FloatArray:
-        scores: FloatArray = model.scores(users.at[start:stop].astype(np.int64))[:, items.at]
-        return scores
 
-    scores = Scores(len(users.at), len(items.at), of)
-    return iter_top_k_of_scores(users.ids, items.ids, scores, k, seen=seen)
+def _lists(
+    model: Recommender,
+    users: Side,
+    items: Side,
+    k: int,
+    seen: Csr,
+    device: torch.device,
+    threads: int,
+) -> Iterator[TopK]:
+    if not model.has_vectors:
+        scorer = ModelScorer(model, users.at.astype(np.int64), items.at.astype(np.int64))
+        return iter_lists(scorer, k, seen=seen, threads=threads)
+    of_users = _vectors(model.user_vectors(), model.cold_user_vector(), users.at)
+    of_items = _vectors(model.item_vectors(), model.cold_item_vector(), items.at)
+    if device.type == "cuda":
+        return iter_lists_on(device, of_users, of_items, k, seen=seen)
+    return iter_top_k(of_users, of_items, k, seen=seen, threads=threads)
 
 
 def _vectors(known: FloatArray, cold: FloatArray | None, at: IntArray) -> FloatArray:

@@ -3,10 +3,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from tasks.errors import TrainingError
-from tasks.train.csr import from_keys
-from tasks.train.topk import SCHEMA, Scores, iter_top_k, top_k, top_k_of_scores
+from tasks.train.csr import Csr, from_keys
+from tasks.train.topk import SCHEMA, iter_lists, iter_top_k, joined, rows_of, top_k
 
 Array = np.ndarray
 
@@ -32,6 +33,7 @@ def brute_force(scores: Array, k: int) -> tuple[Array, Array]:
     p_seen=st.sampled_from([None, 0.0, 0.3, 1.0]),
     p_allowed=st.sampled_from([None, 0.0, 0.5, 1.0]),
     block_bytes=st.sampled_from([1, 20_000, 64 << 20]),
+    threads=st.sampled_from([1, 3]),
 )
 def test_lists_are_those_of_a_full_sort(
     seed: int,
@@ -42,6 +44,7 @@ def test_lists_are_those_of_a_full_sort(
     p_seen: float | None,
     p_allowed: float | None,
     block_bytes: int,
+    threads: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     # few whole numbers: exact sums, and ties everywhere
@@ -56,29 +59,13 @@ def test_lists_are_those_of_a_full_sort(
     if p_allowed is not None:
         allowed = rng.random(n_items) < p_allowed
         scores[:, ~allowed] = -np.inf
-    found = top_k(users, items, k, seen=seen, allowed=allowed, block_bytes=block_bytes)
+    found = top_k(
+        users, items, k, seen=seen, allowed=allowed, block_bytes=block_bytes, threads=threads
+    )
     expected_items, expected_scores = brute_force(scores, k)
     np.testing.assert_array_equal(found.items, expected_items)
     np.testing.assert_array_equal(found.scores, expected_scores)
     np.testing.assert_array_equal(found.counts, (expected_items >= 0).sum(axis=1))
-    given = (users @ items.T).astype(np.float32)
-    of_scores = top_k_of_scores(
-        Scores(n_users, n_items, lambda start, stop: given[start:stop]),
-        k,
-        seen=seen,
-        allowed=allowed,
-        block_bytes=block_bytes,
-    )
-    np.testing.assert_array_equal(of_scores.items, expected_items)
-    np.testing.assert_array_equal(of_scores.scores, expected_scores)
-
-
-@pytest.mark.parametrize(
-    "bad", [np.full((2, 3), np.nan, np.float32), np.full((2, 3), np.inf), np.zeros((2, 4))]
-)
-def test_scores_that_are_not_scores_are_refused(bad: Array) -> None:
-    with pytest.raises(TrainingError, match="scores hold NaN or infinity, or are not one per"):
-        top_k_of_scores(Scores(2, 3, lambda start, stop: bad[start:stop]), 1)
 
 
 def test_lists_do_not_depend_on_who_shares_the_block() -> None:
@@ -100,6 +87,68 @@ def test_scores_are_the_products() -> None:
     exact = np.take_along_axis(users.astype(float) @ items.T.astype(float), found.items, axis=1)
     np.testing.assert_allclose(found.scores, exact, rtol=1e-4)
     assert (np.diff(found.scores) <= 0).all()
+
+
+class Given:
+    """Scores that are there already."""
+
+    def __init__(self, scores: Array) -> None:
+        self.scores = scores.astype(np.float32)
+        self.shape = scores.shape
+
+    def write(self, start: int, stop: int, out: Array) -> None:
+        out[: stop - start] = self.scores[start:stop]
+
+
+def listed(scores: Array, k: int, seen: Csr | None = None) -> tuple[Array, Array]:
+    lists = joined(iter_lists(Given(scores), k, seen=seen, block_bytes=1, threads=2), k)
+    return lists.items, lists.scores
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_items=st.integers(1, 6000),
+    k=st.integers(1, 30),
+    n_values=st.sampled_from([1, 2, 50, 10_000, 1_000_000]),
+)
+def test_lists_of_given_scores_in_wide_rows(seed: int, n_items: int, k: int, n_values: int) -> None:
+    rng = np.random.default_rng(seed)
+    unit = np.float32(rng.choice([0.0, 1.0, 1e-40]))
+    scores = rng.integers(-n_values, 1, (20, n_items)).astype(np.float32) * unit
+    scores[::3] = np.sort(scores[::3], axis=1)  # the best are last
+    scores[:, rng.random(n_items) < 0.5] *= -1  # with -0.0 beside 0.0
+    hidden = rng.random(scores.shape) < np.array([0.0, 0.5, 0.99, 1.0] * 5)[:, None]
+    expected = brute_force(np.where(hidden, -np.inf, scores), k)
+    found = listed(scores, k, from_keys(np.flatnonzero(hidden), *scores.shape))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_the_best_may_all_be_neighbours_or_all_in_one_group() -> None:
+    rng = np.random.default_rng(3)
+    for step in (1, *range(60, 70), 100, 128):
+        scores = rng.standard_normal((16, 4000)).astype(np.float32)
+        scores[:, 5 : 5 + 30 * step : step] += 100
+        found, _ = listed(scores, 30)
+        np.testing.assert_array_equal(found, brute_force(scores, 30)[0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_cannot_be_ranked_are_refused(bad: float) -> None:
+    scores = np.ones((40, 30))
+    scores[33, 7] = bad
+    with pytest.raises(TrainingError, match="a score is NaN or infinite"):
+        listed(scores, 3)
+
+
+def test_blas_has_its_threads_again_afterwards() -> None:
+    before = [each["num_threads"] for each in threadpool_info()]
+    ones = np.ones((40, 3), dtype=np.float32)
+    blocks = iter_top_k(ones, ones, 2, block_bytes=1)
+    next(blocks)
+    del blocks  # a reader that stops early
+    assert [each["num_threads"] for each in threadpool_info()] == before
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
@@ -127,9 +176,8 @@ def test_batches_hold_ids_ranks_and_scores_user_by_user() -> None:
     items = np.array([[1.0], [2.0]], dtype=np.float32)
     names = pa.array([f"u{n:02}" for n in range(36)], pa.large_string())
     seen = from_keys(np.array([2, 3]), 36, 2)  # user 1 has both
-    batches = list(
-        iter_top_k(names, pa.array(["x", "y"]), users, items, 5, seen=seen, block_bytes=1)
-    )
+    blocks = iter_top_k(users, items, 5, seen=seen, block_bytes=1)
+    batches = list(rows_of(blocks, names, pa.array(["x", "y"])))
     assert [batch.schema for batch in batches] == [SCHEMA] * 3
     rows = pa.Table.from_batches(batches).to_pylist()
     assert [tuple(row.values()) for row in rows[:4]] == [
