@@ -40,7 +40,7 @@ lint: $(READY)
 	$(BIN)/sqlfluff lint sql
 
 test: lint
-	$(BIN)/pytest -m "not soak" -n 2 --dist worksteal
+	$(BIN)/pytest -m "not soak" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: $(READY)
 	$(BIN)/pytest -m soak

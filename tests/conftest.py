@@ -1,3 +1,5 @@
+import fcntl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -5,18 +7,45 @@ import pytest
 from tasks.sample import ShopSettings, write_sample
 from tests.scenarios.nights import Place, found
 
+LONG = ("tests/flows", "tests/scenarios")  # first, so that no worker is left with one at the end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small sample shop of seven days."""
-    root = tmp_path_factory.mktemp("sample")
-    write_sample(ShopSettings(n_days=7, n_users=120, n_items=60), root)
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all workers of a run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(folder: Path, make: Callable[[], object]) -> None:
+    """Make what belongs into the folder, unless another worker has."""
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            make()
+
+
+@pytest.fixture(scope="session")
+def sample(shared: Path) -> Path:
+    """A small sample shop of seven days. Copy it; do not change it."""
+    root = shared / "sample"
+    once(root, lambda: write_sample(ShopSettings(n_days=7, n_users=120, n_items=60), root))
     return root
 
 
 @pytest.fixture(scope="session")
-def one_night(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def one_night(sample: Path, shared: Path) -> Place:
     """A shop that has run one night, of its sixth day. Copy it; do not change it."""
-    place = found(Place(tmp_path_factory.mktemp("one")), 0, 6, sample)
-    assert place.run().ending == "published"
+    place = Place(shared / "one")
+
+    def run() -> None:
+        assert found(place, 0, 6, sample).run().ending == "published"
+
+    once(place.root, run)
     return place

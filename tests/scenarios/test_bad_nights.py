@@ -15,7 +15,7 @@ from tasks.errors import (
     StorageError,
     TrainingError,
 )
-from tests.scenarios.nights import Place, day, found
+from tests.scenarios.nights import Place, day, found, leave_out_what_only_reads
 
 
 @pytest.fixture
@@ -28,6 +28,11 @@ def place(one_night: Place, sample: Path, tmp_path: Path) -> Iterator[Place]:
     before = served(shop)
     yield shop
     assert served(shop) == before, "what was served must stay served"
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out_what_only_reads(monkeypatch)
 
 
 def served(place: Place) -> list[Any]:
@@ -94,6 +99,7 @@ def test_a_catalogue_that_collapsed_is_not_published(place: Place) -> None:
         place.run()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_model_too_large_for_the_machine_is_noted(place: Place) -> None:
     place.settings.write_text(
         '[train]\nmodels = ["bpr"]\n[train.configs.bpr]\nn_factors = 2000000000\n'
@@ -104,6 +110,7 @@ def test_a_model_too_large_for_the_machine_is_noted(place: Place) -> None:
     assert place.ask("SELECT outcome FROM ops.nights WHERE ds = '2026-01-11'") == [("failed",)]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_defect_is_noted_as_the_end_of_the_night(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +141,7 @@ def test_a_file_that_cannot_be_decoded_stops_the_night(place: Place) -> None:
     assert reason
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_list_that_shrank_is_held(place: Place) -> None:
     keep_active = "[publish]\nmax_shrink = 0.0\n"
     place.settings.write_text(place.settings.read_text() + keep_active)
@@ -168,6 +176,7 @@ def test_everything_out_of_stock_publishes_nothing(place: Place) -> None:
         place.run()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_night_without_any_model_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverge(*_: object, **__: object) -> None:
         raise TrainingError("the loss is NaN", where="bpr", unchanged="nothing", fix="mend it")

@@ -24,10 +24,8 @@ MOMENTS = [
     Moment("ingest", 1),  # clean.events is written, its quarantine and accounting are not
     Moment("build_features", 1),  # behaviours_daily is written, ops.builds does not know
     Moment("train bpr", when="moved"),
-    Moment("make_release", 1),  # lists without shortfalls
     Moment("publish", 1, "before"),
     Moment("publish", 2),  # decided, and not yet served
-    Moment("after publish", 1),
 ]
 
 
