@@ -6,5 +6,5 @@ from tests.scenarios.truths import World, build
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A sample shop of two weeks whose truth is known; tests set the estimator that they need."""
-    return build(ShopSettings(n_days=14, seed=11), tmp_path_factory.mktemp("world"))
+    """A sample shop of eight days whose truth is known; tests set the estimator that they need."""
+    return build(ShopSettings(n_days=8, seed=11), tmp_path_factory.mktemp("world"))
