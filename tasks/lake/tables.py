@@ -21,7 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from expectations.catalogue import Table, catalogue
 from tasks.errors import ConflictError, StorageError
-from tasks.lake.connection import connect
+from tasks.lake.connection import reading
 from tasks.lake.literals import identifier, literal
 from tasks.records import TableVersion
 
@@ -34,7 +34,7 @@ def arrow_schema(name: str) -> pa.Schema:
     """The Arrow schema of a catalogue table; DuckDB's types decide."""
     table = catalogue()[name]
     columns = ", ".join(f"NULL::{column.type} AS {column.name}" for column in table.columns)
-    with connect() as con:
+    with reading() as con:
         return con.sql(f"SELECT {columns} LIMIT 0").to_arrow_table().schema
 
 
@@ -204,7 +204,7 @@ class Lake:
         files = pinned.files(lambda found: all(found[name] == wanted[name] for name in wanted))
         if not files:
             return schema.empty_table()
-        with connect() as con:
+        with reading() as con:
             return con.sql(scan(pinned.table, files)).to_arrow_table().cast(schema)
 
     def _unreadable(self, name: str, error: Exception) -> StorageError:

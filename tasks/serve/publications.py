@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from tasks.errors import StorageError
-from tasks.lake.connection import connect
+from tasks.lake.connection import reading
 from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake, Pinned, scan
@@ -100,7 +100,7 @@ def _release_in(lake: Lake, slot: str) -> str | None:
     path = current_folder(lake) / slot
     query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(path))})"
     try:
-        with connect() as con:
+        with reading() as con:
             found = con.sql(query).fetchall()
     except duckdb.Error:
         return None  # damaged: it is made anew from the release
