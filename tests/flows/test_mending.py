@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from tests.scenarios.nights import Place
+from tests.scenarios.nights import Place, leave_out_what_only_reads
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def test_replay_without_a_mended_mapping_moves_nothing(
 
 
 def test_a_withdrawal_makes_stale_what_a_night_mends(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    leave_out_what_only_reads(monkeypatch)
     path = "events/dt=2026-01-08/part-2.jsonl.gz"
     assert main(["withdraw", path, *shop(place)]) == 0
     assert f"events {path}: " in capsys.readouterr().out

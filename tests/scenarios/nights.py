@@ -206,6 +206,8 @@ def leave_out_what_only_reads(patch: pytest.MonkeyPatch, *but: str) -> None:
         return validate(database, kept, **more) if kept else []
 
     patch.setattr(checks, "validate", validate_some)
+    if not but:
+        patch.setattr(checks, "write_views", lambda *_: None)
     patch.setattr(night, "write_page", lambda shop, ds: Path(f"{ds}.html"))
     patch.setattr(publications, "SETTLE_SECONDS", 0.0)
 

@@ -124,7 +124,7 @@ def test_an_optional_source_that_vanished(place: Place, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_another_k_and_back(place: Place) -> None:
     text = place.settings.read_text()
-    for k in (5, 3, 30, 5):
+    for k in (5, 30, 5):
         place.settings.write_text(f"{text}[publish]\nk = {k}\n")
         assert place.run().ending == "published"
         longest = place.ask(
