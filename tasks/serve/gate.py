@@ -116,7 +116,7 @@ def _of_value(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:
     if row is None:
         why = "no lists or no impressions with a logged probability to compare by"
         return Verdict("value", None, -gate.margin, "not judged", f"too little data: {why}")
-    if row["change"] is None or row["se"] is None:
+    if row["change"] is None or row["se"] is None or row["verdict"] == "no overlap":
         why = f"{row['ess']:,.0f} effective slots of {row['n_users']:,} users"
         return Verdict("value", None, -gate.margin, "not judged", f"too little data: {why}")
     z, z_power = _z(gate.confidence), _z(gate.power)

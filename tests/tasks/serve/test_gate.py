@@ -159,3 +159,10 @@ def test_one_user_has_no_spread_and_holds_nothing() -> None:
     assert {each.verdict for rule, each in found.items() if rule in ("value", "time split")} == {
         "not judged"
     }
+
+
+def test_a_time_split_of_few_users_is_not_judged_where_it_is_the_chosen_estimate() -> None:
+    few = split(-0.5, 0.01, verdict="no overlap", n_users=7, ess=7.0)
+    value = judged(few, estimator="time_split")["value"]
+    assert value.verdict == "not judged"
+    assert "too little data" in value.sentence
