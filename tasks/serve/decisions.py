@@ -153,7 +153,7 @@ def force(shop: Shop, reason: str, ds: date | None = None) -> Publication:
     """Serve the newest release that the gate held (of `ds`); returns what is served then.
 
     Safe to run again: a release that is served by force is not forced twice. Raises UsageError
-    where no night is held, a newer one is served, or no reason is given.
+    where no night is held, its list is gone, a newer one is served, or no reason is given.
     """
     decisions = _history(shop)
     serving = served(decisions)
@@ -174,6 +174,9 @@ def force(shop: Shop, reason: str, ds: date | None = None) -> Publication:
     if held.action == "force":
         reconcile(shop.lake, shop.settings.compute)
         return held
+    if not _facts(shop, held.release_id).n_rows:
+        fix = f"restore {shop.lake.path('serve.recommendations')} from a copy"
+        raise _unforced(f"the list of {held.ds} is gone", fix)
     who = getpass.getuser()
     forced = replace(held, action="force", reason=reason.strip(), who=who, decided_at=now())
     noted = note_once(shop.lake, held, forced)

@@ -8,7 +8,7 @@ import pytest
 from tasks.errors import UsageError
 from tasks.mapping import Mapping
 from tasks.serve.decisions import force
-from tasks.serve.publications import Publication, note
+from tasks.serve.publications import Publication, note, reconcile
 from tasks.settings import Paths, Settings, check
 from tasks.shop import Shop
 from tests.tasks.estimate.test_policies import MAPPING
@@ -105,3 +105,11 @@ def test_a_reason_must_be_given(shop: Shop) -> None:
     decide(shop, "r0", "hold", MONDAY, 0)
     with pytest.raises(UsageError, match="without a reason"):
         force(shop, "  ")
+
+
+def test_a_release_whose_list_is_gone_is_not_forced_and_nothing_is_decided(shop: Shop) -> None:
+    """Were it served, no command could show it, and every night would stop on it."""
+    decide(shop, "r0", "hold", MONDAY, 0)
+    with pytest.raises(UsageError, match="is gone"):
+        force(shop, "why")
+    assert reconcile(shop.lake, shop.settings.compute) is None
