@@ -17,9 +17,9 @@ from tasks.serve.publications import (
     Publication,
     history,
     note_once,
-    now,
     reconcile,
     served,
+    time_after,
 )
 from tasks.shop import Shop
 
@@ -91,7 +91,7 @@ def publish(
             action=decision.action,
             reason="; ".join(reasons),
             who=who,
-            decided_at=now(),
+            decided_at=time_after(_history(shop)),
             model=model,
             n_users=new.n_users,
             n_rows=new.n_rows,
@@ -178,7 +178,9 @@ def force(shop: Shop, reason: str, ds: date | None = None) -> Publication:
         fix = f"restore {shop.lake.path('serve.recommendations')} from a copy"
         raise _unforced(f"the list of {held.ds} is gone", fix)
     who = getpass.getuser()
-    forced = replace(held, action="force", reason=reason.strip(), who=who, decided_at=now())
+    forced = replace(
+        held, action="force", reason=reason.strip(), who=who, decided_at=time_after(decisions)
+    )
     noted = note_once(shop.lake, held, forced)
     reconcile(shop.lake, shop.settings.compute)
     return noted

@@ -113,3 +113,14 @@ def test_a_release_whose_list_is_gone_is_not_forced_and_nothing_is_decided(shop:
     with pytest.raises(UsageError, match="is gone"):
         force(shop, "why")
     assert reconcile(shop.lake, shop.settings.compute) is None
+
+
+def test_what_is_forced_is_served_though_the_clock_was_set_back(shop: Shop) -> None:
+    """The nights before were decided by a clock that ran years ahead."""
+    for release in ("r0", "r1"):
+        write_release(shop.lake, release)
+    ahead = 24 * 365 * 100
+    decide(shop, "r0", "publish", MONDAY, ahead)
+    decide(shop, "r1", "hold", TUESDAY, ahead + 1)
+    force(shop, "why")
+    assert shown(shop.lake) == [("r1", "i1")]
