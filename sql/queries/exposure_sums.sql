@@ -8,7 +8,9 @@
 --       were free; of an impression propensity it is that where the estimate is of slots (logged),
 --       and else (n shown / n eligible) / e. Populations of the last two count each request by its
 --       slots, so that all weights have the mean 1 of their population where they are right. A
---       weight counts as 1e9 at most.
+--       weight counts as 1e9 at most. The policy's score may have any unit: it is told from 0, the
+--       lowest, to 1. Squares of weights below a thousandth, as of a policy that never chances in a
+--       catalogue of millions, are summed apart: decimals have twelve places.
 WITH eligible AS (
     SELECT
         ds,
@@ -25,14 +27,25 @@ popularity AS (
     GROUP BY item_id
 ),
 
+scores AS (
+    SELECT
+        min(policy_score) AS lowest,
+        nullif(max(policy_score) / 2 - min(policy_score) / 2, 0) AS half_range
+    FROM clean.impressions
+    WHERE superseded_at IS NULL AND ds BETWEEN $since AND $ds
+),
+
 impressions AS (
     SELECT
-        impressions.*,
+        impressions.* REPLACE (
+            (impressions.policy_score / 2 - scores.lowest / 2) / scores.half_range AS policy_score
+        ),
         estimates.p_exposed,
         estimates.p_estimated,
         estimates.is_clipped,
         estimates.estimator
     FROM clean.impressions AS impressions
+    CROSS JOIN scores
     LEFT JOIN features.impression_propensities AS estimates
         ON
             impressions.ds = estimates.ds
@@ -154,9 +167,11 @@ cells AS (
         sum(m::DECIMAL(38, 12)) AS m,
         sum(me::DECIMAL(38, 12)) AS me,
         sum(w::DECIMAL(38, 12)) AS w,
-        sum((w * w)::DECIMAL(38, 12)) AS ww,
+        sum(if(w < 1e-3, 0, w * w)::DECIMAL(38, 12)) AS ww,
+        sum(if(w < 1e-3, 1e12 * w * w, 0)::DECIMAL(38, 12)) AS ww_small,
         sum(w_raw::DECIMAL(38, 12)) AS w_raw,
-        sum((w_raw * w_raw)::DECIMAL(38, 12)) AS ww_raw,
+        sum(if(w_raw < 1e-3, 0, w_raw * w_raw)::DECIMAL(38, 12)) AS ww_raw,
+        sum(if(w_raw < 1e-3, 1e12 * w_raw * w_raw, 0)::DECIMAL(38, 12)) AS ww_raw_small,
         sum((m * popularity)::DECIMAL(38, 12)) AS m_popularity,
         sum((m * popularity * popularity)::DECIMAL(38, 12)) AS mm_popularity,
         sum(if(is_shown, popularity, 0)::DECIMAL(38, 12)) AS s_popularity,
@@ -194,9 +209,9 @@ SELECT
     sum(m)::DOUBLE AS m,
     sum(me)::DOUBLE AS me,
     sum(w)::DOUBLE AS w,
-    sum(ww)::DOUBLE AS ww,
+    sum(ww)::DOUBLE + sum(ww_small)::DOUBLE / 1e12 AS ww,
     sum(w_raw)::DOUBLE AS w_raw,
-    sum(ww_raw)::DOUBLE AS ww_raw,
+    sum(ww_raw)::DOUBLE + sum(ww_raw_small)::DOUBLE / 1e12 AS ww_raw,
     sum(m_popularity)::DOUBLE AS m_popularity,
     sum(mm_popularity)::DOUBLE AS mm_popularity,
     sum(s_popularity)::DOUBLE AS s_popularity,

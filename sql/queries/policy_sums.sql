@@ -1,10 +1,11 @@
 -- grain: one user, at the first position or below, with a slot whose probability was logged
--- reads: features.feedback_daily, stated.eligible, stated.item_weights, stated.user_weights,
---        imputed.positions, imputed.items
+-- reads: features.feedback_daily, stated.eligible, stated.repeats, stated.item_weights,
+--        stated.user_weights, imputed.positions, imputed.items
 -- note: the stated policy fills each slot of the log, given what stands above it, with an eligible
 --       item that is still free: in proportion to the item's weight plus the user's own for it.
 --       Symbols as in tasks/estimate/values.py. An item that is not eligible by the catalogue of
---       its date has weight 0, and so has a slot where nothing free has any weight. Where no other
+--       its date has weight 0, and so has one that stands above already (a request that was logged
+--       twice), and a slot where nothing free has any weight. Where no other
 --       user is there to fit on, the imputed reward is 0, and DR is IPS. Sums are of decimals:
 --       those of floats depend on the order in which threads come to them. A weight above 1e9, of
 --       a logged probability that is next to nothing, counts as 1e9: its slot outweighs all others
@@ -70,13 +71,17 @@ slots AS (
         hash(feedback.user_id) % $n_folds AS fold,
         list_contains(feedback.behaviours, $behaviour)::INTEGER AS y,
         CASE
-            WHEN eligible.item_id IS NOT NULL THEN eligible.weight + coalesce(own.weight, 0)
+            WHEN
+                eligible.item_id IS NOT NULL AND repeats.impression_id IS NULL
+                THEN eligible.weight + coalesce(own.weight, 0)
             ELSE 0
         END AS weight,
         coalesce(rates.rate, 1) AS rate
     FROM features.feedback_daily AS feedback
     LEFT JOIN eligible
         ON feedback.ds = eligible.ds AND feedback.item_id = eligible.item_id
+    LEFT JOIN stated.repeats AS repeats
+        ON feedback.ds = repeats.ds AND feedback.impression_id = repeats.impression_id
     LEFT JOIN stated.user_weights AS own
         ON feedback.user_id = own.user_id AND feedback.item_id = own.item_id
     LEFT JOIN imputed.items AS rates
@@ -107,11 +112,12 @@ stated AS (
         placed.weight / placed.p_logged AS odds,
         coalesce(positions.rate, 0) * placed.rate AS q,
         coalesce(positions.rate, 0) AS position_rate,
-        of_all.weight + coalesce(of_user.weight, 0) - coalesce(placed.weight_above, 0) AS free,
-        of_all.reward + coalesce(of_user.reward, 0)
+        coalesce(of_all.weight, 0) + coalesce(of_user.weight, 0)
+        - coalesce(placed.weight_above, 0) AS free,
+        coalesce(of_all.reward, 0) + coalesce(of_user.reward, 0)
         - coalesce(placed.reward_above, 0) AS free_reward
     FROM placed
-    INNER JOIN of_all ON placed.ds = of_all.ds AND placed.fold = of_all.fold
+    LEFT JOIN of_all ON placed.ds = of_all.ds AND placed.fold = of_all.fold
     LEFT JOIN imputed.positions AS positions
         ON placed.fold = positions.fold AND placed.position = positions.position
     LEFT JOIN of_user ON placed.ds = of_user.ds AND placed.user_id = of_user.user_id

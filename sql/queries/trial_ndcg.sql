@@ -1,7 +1,16 @@
 -- grain: one user whom both lists serve, with a positive after the cut
 -- reads: compared.champion, compared.challenger, train.holdout
--- note: NDCG@K of both lists, as in tasks/estimate/ranking.py, against all of the holdout
-WITH listed AS (
+-- note: NDCG@K of both lists, as in tasks/estimate/ranking.py, against all of the holdout that is
+--       after the cut of both
+WITH holdout AS (
+    SELECT
+        user_id,
+        item_id
+    FROM train.holdout
+    WHERE (last_at AT TIME ZONE 'UTC')::DATE > $cut
+),
+
+listed AS (
     SELECT
         user_id,
         item_id,
@@ -29,7 +38,7 @@ wanted AS (
     SELECT
         holdout.user_id,
         count(*) AS n_wanted
-    FROM train.holdout AS holdout
+    FROM holdout
     INNER JOIN served ON holdout.user_id = served.user_id
     GROUP BY holdout.user_id
 ),
@@ -56,7 +65,7 @@ gained AS (
         sum(listed.gain::DECIMAL(38, 12))::DOUBLE AS gain,
         sum(listed.other_gain::DECIMAL(38, 12))::DOUBLE AS other_gain
     FROM listed
-    INNER JOIN train.holdout AS holdout
+    INNER JOIN holdout
         ON listed.user_id = holdout.user_id AND listed.item_id = holdout.item_id
     GROUP BY listed.user_id
 )

@@ -9,9 +9,10 @@ time split, NDCG@K against what the same users did after the cut, which favours 
 them anyway; without logged probabilities it stands alone.
 
 The change is value / champion's value - 1, paired by user, so that what both lists share does not
-widen its interval. The challenger learnt some nights more than the champion, which is what would be
-served instead of it. Half of the users chose the challenger's number of epochs: that flatters it by
-a hair.
+widen its interval. It is told of at least 30 users; a few who have most of the slots are few. Lists
+are compared as far as both reach, where K was changed. The challenger learnt some nights more than
+the champion, which is what would be served instead of it. Half of the users chose the challenger's
+number of epochs: that flatters it by a hair.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import sql
-from tasks.estimate.intervals import LEAST_USERS, Floats
+from tasks.estimate.intervals import LEAST_USERS, Floats, effective_users
 from tasks.estimate.log import Log, opened_log
 from tasks.estimate.policies import USERS, Stated, common_reward, impute, sums_of
 from tasks.estimate.segments import Mask, segments
@@ -41,6 +42,10 @@ from tasks.records import TableVersion
 from tasks.shop import Parameters, Shop
 
 ESTIMATORS: tuple[Estimator, ...] = ("ips", "clipped_ips", "snips", "dr")
+# Settings may have changed: days after both cuts, and no rank that the champion's K left out.
+_COMMON = """
+SELECT max(cut) AS cut, max(rank) FILTER (WHERE release_id = $release) AS k
+FROM serve.trials"""
 _WORST = ("ok", "weak overlap", "no overlap")
 Row = dict[str, Any]
 
@@ -86,7 +91,8 @@ def compared(log: Log, challenger: Lists, champion: Lists) -> Iterator[Row]:
     """One row per estimate, and per segment for the estimate of the gate."""
     log.s.con.execute("CREATE SCHEMA IF NOT EXISTS compared")
     _read(log, challenger, champion)
-    cut = log.s.value("SELECT max(cut) FROM serve.trials WHERE ds = $ds", {"ds": log.ds})
+    cut, k = log.s.rows(_COMMON, {"release": champion.release_id})[0]
+    log = replace(log, params=log.params | {"k": min(k or 0, log.shop.settings.publish.k)})
     sides = {"challenger": challenger, "champion": champion}
     if cut is None or not all(_lay_out(log, side, lists) for side, lists in sides.items()):
         return  # a model without lists, or a release from before lists were kept
@@ -115,7 +121,7 @@ def _lay_out(log: Log, side: str, lists: Lists) -> bool:
         "release_id": lists.release_id,
         "model": lists.model,
         "cold_model": log.shop.settings.publish.cold_model,
-        "k": log.shop.settings.publish.k,
+        "k": log.params["k"],
     }
     select = render(sql.read("queries/trial_lists"), facts)
     log.s.con.execute(f"CREATE OR REPLACE TABLE compared.{side} AS {select}")
@@ -141,7 +147,10 @@ def _by_value(log: Log, after: Log, sides: dict[str, Lists]) -> Iterator[Row]:
 
 def _valued(estimator: Estimator, one: UserSums, other: UserSums) -> Row:
     facts, base = overlap(one), overlap(other)
-    is_told = "no overlap" not in (facts.verdict, base.verdict)
+    verdict = max((facts.verdict, base.verdict), key=_WORST.index)
+    if effective_users(one.n) < LEAST_USERS:
+        verdict = "no overlap"
+    is_told = verdict != "no overlap"
     told = change(estimator, one, other) if is_told else PolicyValue.nothing(estimator)
     return {
         "estimator": estimator,
@@ -151,7 +160,7 @@ def _valued(estimator: Estimator, one: UserSums, other: UserSums) -> Row:
         "n_slots": facts.n_slots,
         "n_users": facts.n_users,
         "ess": min(facts.ess, base.ess),
-        "verdict": max((facts.verdict, base.verdict), key=_WORST.index),
+        "verdict": verdict,
     }
 
 

@@ -30,12 +30,30 @@ Bools = npt.NDArray[np.bool_]
 Kind = Literal["logistic", "boosted"]
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What the policy's scores are told in: their mean and standard deviation when fitted."""
+
+    centre: float
+    scale: float
+
+    @classmethod
+    def of(cls, scores: Floats, m: Floats) -> "Unit":
+        """Of scores of any size, [n], that count m each; scale 1 where they are all the same."""
+        centre = float(np.average(scores, weights=m))
+        away = scores - centre
+        reach = float(np.abs(away).max())
+        if reach <= 1e-12 * abs(centre):  # rounding alone
+            return cls(centre, 1.0)
+        return cls(centre, reach * float(np.sqrt(np.average(np.square(away / reach), weights=m))))
+
+
 @dataclass(frozen=True, eq=False)
 class ExposureModel:
     """A fitted model; the columns that it reads are share, activity, hour and policy_score."""
 
     kind: Kind
-    has_score: bool
+    score: Unit | None  # None: it does not read the score
     centre: Floats  # [n_features]
     scale: Floats  # [n_features]
     fitted: Any
@@ -45,22 +63,22 @@ class ExposureModel:
 
         Rounded to twelve places: the last bits may depend on how many rows come at once.
         """
-        x = features(columns, self.kind, has_score=self.has_score)
+        x = features(columns, self.kind, self.score)
         with threadpool_limits(limits=1):
             p = self.fitted.predict_proba((x - self.centre) / self.scale)[:, 1]
         rounded: Floats = np.clip(np.round(p, 12), 1e-12, 1.0)
         return rounded
 
 
-def features(columns: Mapping[str, Floats], kind: Kind, *, has_score: bool) -> Floats:
+def features(columns: Mapping[str, Floats], kind: Kind, score: Unit | None) -> Floats:
     """[n, n_features]."""
     share = np.clip(columns["share"], 1e-9, 1 - 1e-9)
     angle = 2 * np.pi * columns["hour"] / 24
     found = [np.log(share / (1 - share)), columns["activity"], np.sin(angle), np.cos(angle)]
-    if has_score:
-        found.append(columns["policy_score"])
+    if score is not None:
+        found.append((columns["policy_score"] - score.centre) / score.scale)
         if kind == "logistic":
-            found.append(np.square(columns["policy_score"]))
+            found.append(np.square(found[-1]))
     return np.column_stack(found)
 
 
@@ -68,13 +86,14 @@ def fit(
     kind: Kind, columns: Mapping[str, Floats], is_shown: Bools, m: Floats, *, has_score: bool
 ) -> ExposureModel:
     """Fit on rows of which some were shown and some were not; m: [n], what each stands for."""
-    x = features(columns, kind, has_score=has_score)
+    score = Unit.of(columns["policy_score"], m) if has_score else None
+    x = features(columns, kind, score)
     centre = np.average(x, axis=0, weights=m)
     spread = np.sqrt(np.average(np.square(x - centre), axis=0, weights=m))
     scale = np.where(spread > 1e-9, spread, 1.0)
     with threadpool_limits(limits=1):
         fitted = _unfitted(kind).fit((x - centre) / scale, is_shown, sample_weight=m)
-    return ExposureModel(kind, has_score, centre, scale, fitted)
+    return ExposureModel(kind, score, centre, scale, fitted)
 
 
 def _unfitted(kind: Kind) -> Any:

@@ -19,8 +19,8 @@ class Log:
     """A session over the window of one night.
 
     It reads features.feedback_daily, features.popularity_daily, features.behaviours_daily,
-    clean.items and the newest clean.users, and has stated.eligible (ds, item_id): what could be
-    shown on each date.
+    clean.items and the newest clean.users, and has stated.eligible (ds, item_id), what could be
+    shown on each date, and stated.repeats (ds, impression_id), slots that hold what stands above.
     """
 
     shop: Shop
@@ -53,8 +53,9 @@ def opened_log(shop: Shop, ds: date) -> Iterator[Log]:
         s.read("clean.users", since=newest, upto=newest)
         for schema in ("stated", "imputed"):
             s.con.execute(f"CREATE SCHEMA {schema}")
-        select = render(sql.read("queries/eligible_by_day"), log.params)
-        s.con.execute(f"CREATE TABLE stated.eligible AS {select}")
+        for table, query in (("eligible", "eligible_by_day"), ("repeats", "repeated_slots")):
+            select = render(sql.read(f"queries/{query}"), log.params)
+            s.con.execute(f"CREATE TABLE stated.{table} AS {select}")
         yield log
 
 

@@ -11,8 +11,8 @@ the imputed rewards under the stated policy, the value per slot is estimated by
     SNIPS         sum(w y) / sum(w)                right up to a constant factor in p
     DR            mean(d + w (y - q))              right where p or q is; q is fitted on other users
 
-The slots of one user are not independent: every interval is that of the influence function summed
-within users (cluster-robust, tasks/estimate/intervals.py). ESS = sum(w)^2 / sum(w^2).
+The slots of one user are not independent: every interval is that of the jackknife over users, which
+knows how few they are in effect (tasks/estimate/intervals.py). ESS = sum(w)^2 / sum(w^2).
 
 D. G. Horvitz, D. J. Thompson, JASA 1952; A. Swaminathan, T. Joachims, "The self-normalized
 estimator for counterfactual learning", NeurIPS 2015; M. Dudik, J. Langford, L. Li, "Doubly robust

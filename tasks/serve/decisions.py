@@ -17,9 +17,9 @@ from tasks.serve.publications import (
     Publication,
     history,
     note_once,
-    now,
     reconcile,
     served,
+    time_after,
 )
 from tasks.shop import Shop
 
@@ -91,7 +91,7 @@ def publish(
             action=decision.action,
             reason="; ".join(reasons),
             who=who,
-            decided_at=now(),
+            decided_at=time_after(_history(shop)),
             model=model,
             n_users=new.n_users,
             n_rows=new.n_rows,
@@ -152,13 +152,14 @@ def _decide(
 def force(shop: Shop, reason: str, ds: date | None = None) -> Publication:
     """Serve the newest release that the gate held (of `ds`); returns what is served then.
 
-    Safe to run again: a release that was forced is not forced twice. Raises UsageError where no
-    night is held, a newer one is served, or no reason is given.
+    Safe to run again: a release that is served by force is not forced twice. Raises UsageError
+    where no night is held, its list is gone, a newer one is served, or no reason is given.
     """
-    decisions = [each for each in _history(shop) if ds in (None, each.ds)]
-    last = {each.release_id: each for each in decisions}
+    decisions = _history(shop)
+    serving = served(decisions)
+    last = {each.release_id: each for each in decisions if ds in (None, each.ds)}
     held = max(
-        (each for each in last.values() if each.action in ("hold", "force")),
+        (each for each in last.values() if _is_held(each, serving)),
         key=lambda each: (each.ds, each.decided_at),
         default=None,
     )
@@ -168,17 +169,28 @@ def force(shop: Shop, reason: str, ds: date | None = None) -> Publication:
         raise _unforced(f"no night {'' if ds is None else f'of {ds} '}is held", "nightrank status")
     if not held.n_rows:
         raise _unforced(f"the list of {held.ds} is empty", "mend its data and run the night again")
-    serving = served(_history(shop))
     if serving is not None and serving.ds > held.ds:
         raise _unforced(f"{serving.ds} is served, which is newer than {held.ds}", "nightrank run")
     if held.action == "force":
         reconcile(shop.lake, shop.settings.compute)
         return held
+    if not _facts(shop, held.release_id).n_rows:
+        fix = f"restore {shop.lake.path('serve.recommendations')} from a copy"
+        raise _unforced(f"the list of {held.ds} is gone", fix)
     who = getpass.getuser()
-    forced = replace(held, action="force", reason=reason.strip(), who=who, decided_at=now())
+    forced = replace(
+        held, action="force", reason=reason.strip(), who=who, decided_at=time_after(decisions)
+    )
     noted = note_once(shop.lake, held, forced)
     reconcile(shop.lake, shop.settings.compute)
     return noted
+
+
+def _is_held(last: Publication, serving: Publication | None) -> bool:
+    """By the last decision about a release: held, or forced and still what is served."""
+    if last.action == "force":
+        return serving is not None and serving.release_id == last.release_id
+    return last.action == "hold"
 
 
 def _unforced(what: str, fix: str) -> UsageError:

@@ -114,16 +114,15 @@ def _of_value(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:
     gate = settings.gate
     row = _overall(comparisons, gate.estimator)
     if row is None:
-        why = "no lists or no impressions with a logged probability to compare by"
+        why = "no lists, or no impressions with a logged probability and a reward, to compare by"
         return Verdict("value", None, -gate.margin, "not judged", f"too little data: {why}")
-    if row["change"] is None or row["se"] is None:
-        why = f"{row['ess']:,.0f} effective slots of {row['n_users']:,} users"
-        return Verdict("value", None, -gate.margin, "not judged", f"too little data: {why}")
+    if row["change"] is None or row["se"] is None or row["verdict"] == "no overlap":
+        return Verdict("value", None, -gate.margin, "not judged", f"too little data: {_lack(row)}")
     z, z_power = _z(gate.confidence), _z(gate.power)
     bound, said = row["change"] - z * row["se"], _said(row)
     if bound >= -gate.margin:
         return Verdict("value", bound, -gate.margin, "pass", said)
-    surely = _surely("value", row, gate.margin, gate.confidence)
+    surely = _surely("value", row, gate.margin, 1 - gate.confidence)
     if surely.verdict == "hold":
         return surely
     if (z + z_power) * row["se"] > gate.margin:
@@ -135,10 +134,12 @@ def _of_value(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:
 
 def _of_time_split(settings: Settings, comparisons: Sequence[Comparison]) -> Verdict:
     row = _overall(comparisons, "time_split")
-    if row is None or row["change"] is None or row["verdict"] == "no overlap":
+    if row is not None and row["change"] is None and row["verdict"] != "no overlap":
+        return Verdict("time split", None, None, "not judged", _lack(row))
+    if row is None or row["verdict"] == "no overlap":
         sentence = "too few users with something to find after the cut"
         return Verdict("time split", None, None, "not judged", sentence)
-    return _surely("time split", row, settings.gate.margin, settings.gate.confidence)
+    return _surely("time split", row, settings.gate.margin, 1 - settings.gate.confidence)
 
 
 def _of_segments(settings: Settings, comparisons: Sequence[Comparison]) -> Iterator[Verdict]:
@@ -151,16 +152,16 @@ def _of_segments(settings: Settings, comparisons: Sequence[Comparison]) -> Itera
         and row["change"] is not None
     ]
     for row in rows:
-        confidence = 1 - (1 - gate.confidence) / len(rows)
+        error = (1 - gate.confidence) / len(rows)
         rule = f"{row['segment_kind'].replace('_', ' ')} {row['segment']}"
-        yield _surely(rule, row, gate.max_segment_loss, confidence)
+        yield _surely(rule, row, gate.max_segment_loss, error)
 
 
-def _surely(rule: str, row: Comparison, most: float, confidence: float) -> Verdict:
-    """Held only where the loss is surely larger than `most`."""
+def _surely(rule: str, row: Comparison, most: float, error: float) -> Verdict:
+    """Held only where the loss is surely larger than `most`: by chance with probability `error`."""
     if row["se"] is None:
         return Verdict(rule, None, -most, "not judged", "one user has no spread")
-    bound = row["change"] + _z(confidence) * row["se"]
+    bound = row["change"] - _z(error) * row["se"]
     is_held = bound < -most
     sentence = _said(row) + (f": surely a loss of more than {most:.0%}" if is_held else "")
     return Verdict(rule, bound, -most, _ruling(is_held), sentence)
@@ -175,6 +176,13 @@ def _overall(comparisons: Sequence[Comparison], estimator: str) -> Comparison | 
         ),
         None,
     )
+
+
+def _lack(row: Comparison) -> str:
+    """Why a comparison has no change or is not counted."""
+    if row["change"] is None and row["verdict"] != "no overlap":
+        return "what is served earns nothing there, and of nothing no share can be lost"
+    return f"{row['ess']:,.0f} effective slots of {row['n_users']:,} users"
 
 
 def _said(row: Comparison) -> str:

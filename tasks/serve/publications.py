@@ -3,7 +3,7 @@
 import os
 import time
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -154,6 +154,8 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def now() -> datetime:
-    """The time of a decision."""
-    return datetime.now(UTC)
+def time_after(decisions: list[Publication]) -> datetime:
+    """The time of the next decision: after all before it, though the clock was set back since."""
+    last = max((each.decided_at for each in decisions), default=None)
+    time_now = datetime.now(UTC)
+    return time_now if last is None else max(time_now, last + timedelta(microseconds=1))

@@ -1,6 +1,6 @@
 """Trial lists of two releases against a log of three items, each shown as often."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,20 @@ def slot(number: int, day: date) -> dict[str, Any]:
     }
 
 
-def lay_down(lake: Lake, lists: Lists, items: list[str], users: range = range(N_USERS)) -> None:
+def lay_down(
+    lake: Lake,
+    lists: Lists,
+    items: list[str],
+    users: range = range(N_USERS),
+    cut: date = CUT,
+) -> None:
     rows = [
         {
             "user_id": user(n),
             "rank": rank,
             "item_id": item,
             "score": 1.0 / rank,
-            "cut": CUT,
+            "cut": cut,
             "ds": lists.ds,
             "release_id": lists.release_id,
             "model": lists.model,
@@ -84,6 +90,23 @@ def lay_down(lake: Lake, lists: Lists, items: list[str], users: range = range(N_
     ]
     where: Any = {"ds": lists.ds, "release_id": lists.release_id, "model": lists.model}
     lake.put("serve.trials", where, rows)
+
+
+def take(lake: Lake, item: str, day: date = TONIGHT) -> None:
+    """A hundred users take an item in the last minute of a day of the holdout."""
+    rows = [
+        {
+            "user_id": user(n),
+            "item_id": item,
+            "weight": 1.0,
+            "n_events": 1,
+            "last_at": datetime(day.year, day.month, day.day, 23, 59, tzinfo=UTC),
+            "is_new": True,
+            "ds": TONIGHT,
+        }
+        for n in range(100)
+    ]
+    lake.put("train.holdout", {"ds": TONIGHT}, rows)
 
 
 def told(shop: Shop) -> dict[tuple[str, str], dict[str, Any]]:
@@ -164,18 +187,7 @@ def test_users_the_model_does_not_know_have_the_cold_models_list(shop: Shop) -> 
 
 def test_the_time_split_is_ndcg_of_both_lists(shop: Shop) -> None:
     """Everybody takes tea and nothing else: at rank 1 it gains 1, at rank 2 1 / log2(3)."""
-    holdout = [
-        {
-            "user_id": user(n),
-            "item_id": "tea",
-            "weight": 1.0,
-            "n_events": 1,
-            "is_new": True,
-            "ds": TONIGHT,
-        }
-        for n in range(100)
-    ]
-    shop.lake.put("train.holdout", {"ds": TONIGHT}, holdout)
+    take(shop.lake, "tea")
     lay_down(shop.lake, CHAMPION, ["oil", "tea"])
     lay_down(shop.lake, CHALLENGER, ["tea", "oil"])
     row = told(shop)["time_split", "all"]
@@ -232,3 +244,48 @@ def test_every_model_of_the_night_is_compared_and_written(shop: Shop) -> None:
 def test_nothing_served_gives_no_row(shop: Shop) -> None:
     lay_down(shop.lake, CHALLENGER, ["tea"])
     assert compare(shop, TONIGHT, "tonight", ["bpr"], "bpr", None).rows == 0
+
+
+def test_a_few_users_say_nothing_however_many_slots_they_have(shop: Shop) -> None:
+    """Twenty of them have fifteen slots a day each."""
+    for day in (CUT, SERVED_ON, TONIGHT):
+        busy = [slot(n, day) | {"user_id": user(n % 20)} for n in range(N_USERS)]
+        shop.lake.put("features.feedback_daily", {"ds": day}, busy)
+    lay_down(shop.lake, CHAMPION, ["oil"])
+    lay_down(shop.lake, CHALLENGER, ["tea"])
+    row = told(shop)["dr", "all"]
+    assert (row["n_users"], row["n_slots"]) == (20, 600)
+    assert (row["verdict"], row["change"]) == ("no overlap", None)
+
+
+def test_one_user_who_has_most_slots_is_not_many(shop: Shop) -> None:
+    for day in (CUT, SERVED_ON, TONIGHT):
+        busy = [slot(n, day) | {"user_id": user(n if n < 50 else 0)} for n in range(N_USERS)]
+        shop.lake.put("features.feedback_daily", {"ds": day}, busy)
+    lay_down(shop.lake, CHAMPION, ["oil"])
+    lay_down(shop.lake, CHALLENGER, ["tea"])
+    assert told(shop)["dr", "all"]["change"] is None
+
+
+def test_lists_of_different_length_are_compared_by_what_both_have(shop: Shop) -> None:
+    """K was 1: that today's lists go on with what is liked less is no loss, and no gain."""
+    take(shop.lake, "ink")
+    lay_down(shop.lake, CHAMPION, ["tea"])
+    lay_down(shop.lake, CHALLENGER, ["tea", "ink"])
+    found = told(shop)
+    assert found["dr", "all"]["change"] == 0
+    assert found["time_split", "all"]["value"] == 0
+
+
+def test_no_slot_that_either_model_learnt_from_counts(shop: Shop) -> None:
+    """The holdout was shorter when the champion was trained: it knew a day more."""
+    clicked = [slot(n, SERVED_ON) | {"behaviours": ["click"]} for n in range(N_USERS)]
+    shop.lake.put("features.feedback_daily", {"ds": SERVED_ON}, clicked)
+    take(shop.lake, "oil", SERVED_ON)
+    lay_down(shop.lake, CHAMPION, ["oil"], cut=SERVED_ON)
+    lay_down(shop.lake, CHALLENGER, ["tea"])
+    found = told(shop)
+    assert found["time_split", "all"]["n_users"] == 0
+    row = found["snips", "all"]
+    assert row["cut"] == SERVED_ON
+    assert (row["n_slots"], row["value"]) == (N_USERS, pytest.approx(0.6, abs=0.02))

@@ -1,10 +1,20 @@
-"""Diagnostics of propensities, from sums worked out by hand."""
+"""Diagnostics of propensities, from sums worked out by hand, and of a small log."""
 
+from datetime import date
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from tasks.estimate.diagnostics import ESTIMATED, ITEM, LOGGED, Diagnostic, diagnostics
+from tasks.estimate.diagnostics import ESTIMATED, ITEM, LOGGED, Diagnostic, diagnose, diagnostics
+from tasks.estimate.log import opened_log
+from tasks.mapping import Mapping
+from tasks.settings import Paths, Settings, check
+from tasks.shop import Shop
+from tests.tasks.estimate.test_policies import MAPPING
 
 LARGEST, SMALLEST = ("w_max", "w_raw_max"), ("w_min",)
 
@@ -162,3 +172,111 @@ def test_nothing_shown_gives_nothing() -> None:
     assert found(ITEM, tenth(n_shown=0, w=0.0)) == {}
     assert found(LOGGED, tenth(w=0.0)) == {}
     assert found(ITEM, tenth(m=0.0)) == {}
+
+
+DAY = date(2026, 1, 5)
+N_ITEMS = 12
+
+
+def requests(scale: float, offset: float) -> list[dict[str, Any]]:
+    """1,000 requests of one slot, filled by the policy's scores; each logs an item not shown."""
+    rng, rows = np.random.default_rng(1), []
+    for number in range(1_000):
+        scores = rng.normal(0, 1, N_ITEMS)
+        p = np.exp(scores) / np.exp(scores).sum()
+        shown = int(rng.choice(N_ITEMS, p=p))
+        other = int(rng.choice(np.delete(np.arange(N_ITEMS), shown)))
+        rows += [
+            {
+                "impression_id": f"{number}-{item}",
+                "request_id": f"{number}",
+                "user_id": f"u{number % 40}",
+                "item_id": f"i{item}",
+                "is_shown": item == shown,
+                "position": 1 if item == shown else None,
+                "policy_score": float(scores[item]) * scale + offset,
+                "p_logged": float(p[item]) if item == shown else None,
+                "ds": DAY,
+            }
+            for item in (shown, other)
+        ]
+    return rows
+
+
+def world(root: Path, scale: float = 1.0, offset: float = 0.0) -> Shop:
+    """Their shop; its propensities are those of a model that does not know the score."""
+    (root / "landing").mkdir(parents=True)
+    paths = Paths(landing=root / "landing", lake=root / "lake")
+    made = Shop(Settings(paths=paths), check(Mapping, MAPPING, where="test"))
+    rows = requests(scale, offset)
+    share = {"p_exposed": 1 / N_ITEMS, "is_clipped": False, "estimator": "exposure_share"}
+    shown = [row | share | {"p_estimated": 1 / N_ITEMS} for row in rows if row["is_shown"]]
+    items = [{"item_id": f"i{item}", "is_in_stock": True, "ds": DAY} for item in range(N_ITEMS)]
+    tables: dict[str, list[dict[str, Any]]] = {
+        "clean.impressions": rows,
+        "features.impression_propensities": shown,
+        "features.feedback_daily": [row | {"behaviours": []} for row in shown],
+        "features.item_propensities": [item | share for item in items],
+        "clean.items": items,
+    }
+    for name, table in tables.items():
+        kept = set(made.lake.schema(name).names)
+        made.lake.put(name, {"ds": DAY}, [_only(row, kept) for row in table])
+    return made
+
+
+def _only(row: dict[str, Any], kept: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name in kept}
+
+
+def diagnosed(shop: Shop) -> dict[tuple[str, str, str], dict[str, Any]]:
+    with opened_log(shop, DAY) as log:
+        diagnose(log)
+    rows = shop.lake.rows(shop.lake.pin("train.propensity_diagnostics"), {"ds": DAY})
+    return {(row["weight"], row["measure"], row["about"]): row for row in rows.to_pylist()}
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"),
+    [(1.0, 0.0), (1e-9, 0.0), (1e16, 0.0), (1.0, 1e9), (-1.0, 0.0), (1e-300, 0.0), (1e300, 0.0)],
+)
+def test_a_propensity_without_the_score_fails_whatever_the_unit_of_the_score(
+    tmp_path: Path, scale: float, offset: float
+) -> None:
+    """Scores may be probabilities of a large catalogue, or points in the millions."""
+    found = diagnosed(world(tmp_path / "one", scale, offset))
+    usual = diagnosed(world(tmp_path / "other"))
+    assert found[ESTIMATED, "balance", "policy_score"]["verdict"] == "fail"
+    assert found[LOGGED, "balance", "policy_score"]["verdict"] != "fail"
+    for key, row in usual.items():
+        sign = np.sign(scale) if key[2] == "policy_score" else 1
+        assert found[key]["value"] == pytest.approx(sign * row["value"], abs=1e-5)
+
+
+def test_a_policy_that_never_chances_in_a_catalogue_of_millions_has_weights_that_are_told(
+    tmp_path: Path,
+) -> None:
+    """Every slot has the logged probability 1, and weighs 1 in two million."""
+    shop, n = world(tmp_path), 2_000_000
+    for name in ("clean.impressions", "features.feedback_daily"):
+        rows = shop.lake.rows(shop.lake.pin(name), {"ds": DAY})
+        shown = pc.if_else(pc.is_null(rows["p_logged"]), None, 1.0)
+        at = rows.column_names.index("p_logged")
+        put(shop, name, rows.set_column(at, "p_logged", shown))
+    ids = pc.binary_join_element_wise("i", pa.array(range(n)).cast(pa.string()), "")
+    items = {"item_id": ids, "is_in_stock": pa.repeat(True, n), "ds": pa.repeat(DAY, n)}
+    schema = shop.lake.schema("clean.items")
+    put(
+        shop,
+        "clean.items",
+        pa.table([items.get(name, pa.nulls(n)) for name in schema.names], schema.names).cast(
+            schema
+        ),
+    )
+    found = diagnosed(shop)
+    assert found[LOGGED, "mean weight", "all rows"]["verdict"] == "fail"
+    assert found[LOGGED, "overlap", "all rows"]["value"] == pytest.approx(1)
+
+
+def put(shop: Shop, name: str, rows: pa.Table) -> None:
+    shop.lake.rewrite(name, {"ds": DAY}, lambda _: rows)

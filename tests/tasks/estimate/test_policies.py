@@ -127,6 +127,32 @@ def test_nothing_free_gives_no_weight_and_no_nan(shop: Shop) -> None:
         assert np.isfinite(getattr(found, name)).all(), name
 
 
+def test_an_item_that_stands_above_is_not_free_again(shop: Shop) -> None:
+    """Two of three items are left below tea, however often the request lists it."""
+    slots = [("tea", 0.5, True), ("tea", 0.5, True), ("oil", 0.25, False)]
+    log(shop.lake, request(1, "anna", *slots))
+    found = summed(shop, UNIFORM)["all positions"]
+    assert found.w.tolist() == [pytest.approx(1 / 3 / 0.5 + 0 + 1 / 2 / 0.25)]
+    assert found.n.tolist() == [3]
+
+
+def test_a_request_that_was_logged_twice_does_not_count_twice(shop: Shop) -> None:
+    once = request(1, "anna", ("tea", 0.5, True), ("oil", 0.25, False))
+    again = [slot | {"impression_id": f"again-{slot['impression_id']}"} for slot in once]
+    log(shop.lake, once, again)
+    found = summed(shop, UNIFORM)["all positions"]
+    assert found.w.tolist() == [pytest.approx(1 / 3 / 0.5 + 1 / 2 / 0.25)]
+    assert found.wy.tolist() == [pytest.approx(1 / 3 / 0.5)]
+
+
+def test_slots_of_a_date_on_which_nothing_could_be_shown_have_no_weight(shop: Shop) -> None:
+    put(shop.lake, "clean.items", [{"item_id": item, "is_in_stock": False} for item in ITEMS])
+    log(shop.lake, request(1, "anna", ("tea", 0.5, True)))
+    found = summed(shop, UNIFORM)["all positions"]
+    assert (found.n.tolist(), found.y.tolist(), found.w.tolist()) == ([1], [1], [0])
+    assert found.dr.tolist() == [0]
+
+
 def test_popularity_weighs_by_the_root_of_events(shop: Shop) -> None:
     shown = {"behaviour": "impression", "n_events": 99}
     clicked = {"item_id": "tea", "behaviour": "click", "n_events": 8}

@@ -267,3 +267,27 @@ def test_the_recipe_is_of_the_settings() -> None:
     ]
     assert len(set(recipes)) == len(recipes)
     assert recipe() == recipes[0]
+
+
+@pytest.mark.parametrize("unit", [1e-10, 1e12, 1e200])
+@pytest.mark.parametrize("estimator", ["logistic", "boosted"])
+def test_the_unit_of_the_score_is_nothing_to_a_model(
+    tmp_path: Path, estimator: str, unit: float
+) -> None:
+    rows = log(DAYS)
+    scaled = [row | {"policy_score": row["policy_score"] * unit} for row in rows]
+    found, usual = (
+        [each["p_estimated"] for each in estimate(shop(tmp_path / name, of), estimator=estimator)]
+        for name, of in (("scaled", scaled), ("usual", rows))
+    )
+    assert found == pytest.approx(usual, rel=1e-6)
+
+
+def test_a_score_far_from_nought_is_as_good(tmp_path: Path) -> None:
+    rows = log(DAYS)
+    moved = [row | {"policy_score": row["policy_score"] + 1e9} for row in rows]
+    found, usual = (
+        [each["p_estimated"] for each in estimate(shop(tmp_path / name, of), estimator="logistic")]
+        for name, of in (("moved", moved), ("usual", rows))
+    )
+    assert found == pytest.approx(usual, rel=1e-3)

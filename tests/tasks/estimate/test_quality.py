@@ -56,9 +56,9 @@ def test_the_three_readings_worked_out_by_hand() -> None:
 
 
 def test_its_standard_error_worked_out_by_hand() -> None:
-    # sums by user: 10 of 110, 40 of 40; ratio 1/3; influence (10 - 110/3)/150, (40 - 40/3)/150
+    # sums by user: 10 of 110, 40 of 40; ratio 1/3; influence (10 - 110/3)/40, (40 - 40/3)/110
     found = told(pairs([1, 3], [2]), [0, 0, 0], [10, 100, 40])["snips", "pairs", "recall", 2]
-    se = math.sqrt(2 * 2 * (80 / 3 / 150) ** 2)
+    se = math.sqrt(1 / 2 * ((80 / 3 / 40) ** 2 + (80 / 3 / 110) ** 2))
     assert found.se == pytest.approx(se)
     assert (found.lower, found.upper) == (0.0, 1.0)  # what a share can be
 
@@ -68,8 +68,8 @@ def test_an_interval_far_from_the_ends_is_symmetric() -> None:
     row = found["snips", "pairs", "recall", 2]
     assert row.value == 0.75
     assert row.se == pytest.approx(math.sqrt(6 / 5 * 6) * 0.25 / 6)
-    assert row.lower == pytest.approx(0.75 - 1.959964 * (row.se or 0))
-    assert row.upper == pytest.approx(0.75 + 1.959964 * (row.se or 0))
+    assert row.lower == pytest.approx(0.75 - 2.570582 * (row.se or 0))  # t of six users
+    assert row.upper == pytest.approx(0.75 + 2.570582 * (row.se or 0))
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1000))

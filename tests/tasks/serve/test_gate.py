@@ -159,3 +159,26 @@ def test_one_user_has_no_spread_and_holds_nothing() -> None:
     assert {each.verdict for rule, each in found.items() if rule in ("value", "time split")} == {
         "not judged"
     }
+
+
+def test_a_time_split_of_few_users_is_not_judged_where_it_is_the_chosen_estimate() -> None:
+    few = split(-0.5, 0.01, verdict="no overlap", n_users=7, ess=7.0)
+    value = judged(few, estimator="time_split")["value"]
+    assert value.verdict == "not judged"
+    assert "too little data" in value.sentence
+
+
+def test_it_says_that_what_is_served_earns_nothing_where_that_is_why_nothing_is_judged() -> None:
+    """Slots and users are many; of nothing no share can be lost."""
+    found = judged(compared(None, None, ess=5_000.0), split(None, None))
+    for rule in ("value", "time split"):
+        assert found[rule].verdict == "not judged"
+        assert "what is served earns nothing" in found[rule].sentence
+    few = judged(compared(None, None, ess=50.0, verdict="no overlap"))["value"]
+    assert "50 effective slots of 500 users" in few.sentence
+
+
+def test_the_highest_confidence_that_can_be_set_still_judges_segments() -> None:
+    rows = [compared(0, 0.001, segment_kind="country", segment=each) for each in ("fi", "se")]
+    found = judged(compared(0, 0.001), *rows, confidence=1 - 2**-53)
+    assert {each.verdict for each in found.values()} == {"pass"}
