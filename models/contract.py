@@ -12,6 +12,7 @@
 A model is one file with one config and one module, plus one line in `models.registry`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -156,14 +157,18 @@ class GradientConfig(Config):
     """What every model trained by gradient needs; models add their own fields."""
 
     epochs: int = 100  # most passes over the positives
-    batch_size: int = 8192  # triples a step
+    batch_size: int = 8192  # triples a batch
+    accumulate: int = 1  # batches a step: one step on the mean loss of all their samples
     learning_rate: float = 5e-3  # Adam's alpha, a step
+    max_grad_norm: float = 0.0  # a longer gradient is scaled down to this length; 0: none is
     patience: int = 3  # epochs without a better holdout NDCG before stopping
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs must be at least 1")
         require(self.batch_size >= 1, "batch_size must be at least 1")
+        require(self.accumulate >= 1, "accumulate must be at least 1")
         require(self.learning_rate > 0, "learning_rate must be positive")
+        require(0 <= self.max_grad_norm < math.inf, "max_grad_norm must be 0 or positive, finite")
         require(self.patience >= 1, "patience must be at least 1")
 
 
@@ -171,7 +176,7 @@ class GradientConfig(Config):
 class SequenceConfig(GradientConfig):
     """What every model of sequences needs; models add their own fields."""
 
-    batch_size: int = 128  # sequences a step, on average: each step predicts about as many items
+    batch_size: int = 128  # sequences a batch, on average: each predicts about as many items
     learning_rate: float = 1e-3  # Adam's alpha, a step
     length: int = 50  # n, last steps of a user that are looked at
     width: int = 64  # d, length of all vectors

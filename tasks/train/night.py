@@ -30,12 +30,14 @@ from tasks.train.arrays import (
     item_mask,
     pairs_to_csr,
 )
+from tasks.train.checkpoints import Checkpoints
 from tasks.train.lists import ids, write_trials
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.registry import SavedModel
+from tasks.train.run import Step
 from tasks.train.scoring import best_items
 
-Moved = Callable[[int, int, str], None]
+Moved = Callable[[float, float, str], None]
 _HISTORY = "features.user_history_daily"
 _TRAINING = (
     "SELECT user_id, item_id, weight FROM train.examples UNION ALL "
@@ -69,7 +71,7 @@ def train_model(
             everything = _interactions(s, _TRAINING, work / "c")
             everything = _with_sequences(s, shop, ds, name, everything, work / "c", is_cut=False)
             last = _fit(shop, name, everything, None, first.best_epoch or None, moved)
-        saved = registry.save(last, shop.lake.root.absolute() / "models")
+        saved = registry.save(last, _models(shop))
     written = [measuring.write(shop, ds, saved, metrics), _write_epochs(shop, ds, first)]
     return saved, [*written, *trials]
 
@@ -148,8 +150,24 @@ def _fit(
         device=settings.device,
         holdout=holdout,
         epochs=epochs,
-        progress=lambda done, total, loss: moved(done, total, f"{purpose}, loss {loss:.4f}"),
+        progress=lambda step: _tell(moved, purpose, step),
+        checkpoints=Checkpoints(
+            folder=_models(shop) / name,
+            seconds=settings.checkpoint_seconds,
+            steps=settings.checkpoint_steps,
+            recipe=shop.recipe,
+        ),
     )
+
+
+def _tell(moved: Moved, purpose: str, step: Step) -> None:
+    done = step.epoch - 1 + step.n_done / step.n_samples
+    note = f"; {step.note}" if step.note else ""
+    moved(done, step.n_epochs, f"{purpose}, epoch {step.epoch}, loss {step.loss:.4f}{note}")
+
+
+def _models(shop: Shop) -> Path:
+    return shop.lake.root.absolute() / "models"
 
 
 def _measure(
@@ -183,6 +201,7 @@ def _write_epochs(shop: Shop, ds: date, trained: Trained) -> TableVersion:
             "loss": loss,
             "ndcg": trained.ndcgs[n] if trained.ndcgs else None,
             "ess_share": trained.ess_shares[n],
+            "n_parts": trained.n_parts[n],
             "is_best": n + 1 == trained.best_epoch,
             "ds": ds,
             "model": trained.name,

@@ -151,7 +151,7 @@ class _Killer:
     def began(self, stage: str) -> None:
         self.stage, self.n_writes = stage, 0
 
-    def moved(self, done: int, total: int, note: str) -> None:
+    def moved(self, done: float, total: float, note: str) -> None:
         if self.moment.when == "moved" and self.stage == self.moment.stage:
             os.kill(os.getpid(), signal.SIGKILL)
 
