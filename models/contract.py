@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -162,6 +162,7 @@ class GradientConfig(Config):
     learning_rate: float = 5e-3  # Adam's alpha, a step
     max_grad_norm: float = 0.0  # a longer gradient is scaled down to this length; 0: none is
     patience: int = 3  # epochs without a better holdout NDCG before stopping
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of matrix products
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs must be at least 1")
@@ -170,6 +171,10 @@ class GradientConfig(Config):
         require(self.learning_rate > 0, "learning_rate must be positive")
         require(0 <= self.max_grad_norm < math.inf, "max_grad_norm must be 0 or positive, finite")
         require(self.patience >= 1, "patience must be at least 1")
+        require(
+            self.precision in ("float32", "bfloat16", "float16"),
+            'precision must be "float32", "bfloat16" or "float16"',
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +212,7 @@ class Recommender(nn.Module, ABC):
     behaviours: ClassVar[str]  # how kinds of behaviour enter
     serves_cold_users: ClassVar[bool]  # has a vector for users never seen in training
     serves_cold_items: ClassVar[bool]
+    multiplies: ClassVar[bool] = False  # its loss has matrix products, which may be less precise
     has_vectors: ClassVar[bool] = True  # else only `scores`, and it serves nobody and nothing cold
     paper: ClassVar[str]
     assumes: ClassVar[str]  # the causal assumption, one sentence for the report

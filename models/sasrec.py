@@ -101,6 +101,7 @@ class SASRec(SequenceModel):
     behaviours: ClassVar[str] = "positive steps in order of time, all kinds alike"
     serves_cold_users: ClassVar[bool] = False
     serves_cold_items: ClassVar[bool] = False
+    multiplies: ClassVar[bool] = True
     paper: ClassVar[str] = "Kang, McAuley, ICDM 2018 (loss: Klenitskiy, Vasilev, RecSys 2023)"
     assumes: ClassVar[str] = (
         "None that would make it causal: what came next is partly what was shown next."

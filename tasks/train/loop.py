@@ -98,6 +98,7 @@ def train(
     if device == "cuda" and not torch.cuda.is_available():
         refuse("device is 'cuda', and there is none", model_name, "set train.device to auto or cpu")
     kind, config = _resolve(model_name, config)
+    _refuse_precision(kind, config, resolved(device), model_name)
     _refuse_data(kind, config, data, model_name)
     rows = _NOBODY if holdout is None else _evaluated(holdout, data, model_name)
     with _reproducible(seed), _as_training_errors(model_name):
@@ -132,6 +133,21 @@ def _resolve(name: str, config: Config | Mapping[str, object]) -> tuple[type[Rec
     if not isinstance(config, kind.config_type):
         refuse(f"the config is a {type(config).__name__}", name, "pass the model's own config")
     return kind, config
+
+
+def _refuse_precision(
+    kind: type[Recommender], config: Config, device: torch.device, name: str
+) -> None:
+    precision = config.precision if isinstance(config, GradientConfig) else "float32"
+    if precision == "float32":
+        return
+    fix = 'set its precision to "float32"'
+    if not kind.multiplies:
+        refuse(f"its loss has no matrix product: {precision} would change nothing", name, fix)
+    if precision == "float16" and device.type == "cpu":
+        refuse("precision float16 needs a GPU", name, 'set its precision to "bfloat16"')
+    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        refuse("this GPU has no bfloat16", name, 'set its precision to "float16"')
 
 
 def _refuse_data(kind: type[Recommender], config: Config, data: Interactions, name: str) -> None:

@@ -186,3 +186,65 @@ def test_who_goes_on_knows_that_memory_ran_out(
     with pytest.raises(KeyboardInterrupt):
         train("bpr", MEANS[0][1], data, seed=0, epochs=2, checkpoints=plan, progress=stop)
     assert train("bpr", MEANS[0][1], data, seed=0, epochs=2, checkpoints=plan).n_parts == (2, 2)
+
+
+PRECISE = {"width": 16, "length": 20, "batch_size": 8, "dropout": 0.0, "loss": "full"}
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_lower_precision_has_about_the_same_gradient(precision: str, data: Interactions) -> None:
+    whole, feed = prepared("sasrec", {**PRECISE}, data)
+    whole.step([next(iter(feed.batches(seed=1, epoch=1)))])
+    lower = {**PRECISE, "precision": precision, "max_grad_norm": 1e9}
+    rough, feed = prepared("sasrec", lower, data)
+    rough.step(next(iter(feed.batches(seed=1, epoch=1))).cut(2))
+    one, two = (torch.cat([each.flatten() for each in gradients(d)]) for d in (whole, rough))
+    assert 0 < (one - two).norm() / one.norm() < 0.02
+    assert {each.dtype for each in rough.model.parameters()} == {torch.float32}
+
+
+def test_a_step_that_was_scaled_too_far_is_left_out(data: Interactions) -> None:
+    descent, feed = prepared("sasrec", {**PRECISE, "precision": "float16"}, data)
+    before = [each.clone() for each in descent.model.parameters()]
+    descent.scaler.load_state_dict({**descent.scaler.state_dict(), "scale": 2.0**60})
+    descent.step([next(iter(feed.batches(seed=1, epoch=1)))])
+    assert all(map(torch.equal, descent.model.parameters(), before))
+    scale = descent.numbers()["scaler.scale"]
+    assert scale == 2.0**59
+    again, _ = prepared("sasrec", {**PRECISE, "precision": "float16"}, data)
+    again.restore({**descent.tensors(), **descent.numbers()})
+    assert again.numbers()["scaler.scale"] == scale
+
+
+def test_bfloat16_learns_and_what_was_stopped_ends_the_same(
+    data: Interactions, tmp_path: Path
+) -> None:
+    config = {**PRECISE, "precision": "bfloat16", "epochs": 6, "learning_rate": 0.01}
+    whole = train("sasrec", config, data, seed=0)
+    assert whole.losses[-1] < 0.9 * whole.losses[0]
+    assert whole.losses != train("sasrec", {**config, "precision": "float32"}, data, seed=0).losses
+    plan = Checkpoints(tmp_path, seconds=0, steps=7)
+
+    def stop(step: Step) -> None:
+        if step.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train("sasrec", config, data, seed=0, checkpoints=plan, progress=stop)
+    assert train("sasrec", config, data, seed=0, checkpoints=plan).losses == whole.losses
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "why"),
+    [
+        ("bpr", "bfloat16", "no matrix product"),
+        ("lightgcn", "float16", "no matrix product"),
+        ("sasrec", "float16", "float16 needs a GPU"),
+        ("sasrec", "float64", "precision must be"),
+    ],
+)
+def test_a_precision_that_is_of_no_use_is_refused(
+    name: str, precision: str, why: str, data: Interactions
+) -> None:
+    with pytest.raises(TrainingError, match=why):
+        train(name, {"precision": precision}, data, seed=0, device="cpu")
