@@ -213,6 +213,8 @@ class Recommender(nn.Module, ABC):
     serves_cold_users: ClassVar[bool]  # has a vector for users never seen in training
     serves_cold_items: ClassVar[bool]
     multiplies: ClassVar[bool] = False  # its loss has matrix products, which may be less precise
+    # parameters with a row for each of: users; items; nodes, which are users and then items
+    row_kinds: ClassVar[Mapping[str, Literal["users", "items", "nodes"]]] = {}
     has_vectors: ClassVar[bool] = True  # else only `scores`, and it serves nobody and nothing cold
     paper: ClassVar[str]
     assumes: ClassVar[str]  # the causal assumption, one sentence for the report

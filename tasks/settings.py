@@ -143,6 +143,9 @@ class Train(Frozen):
     checkpoint_steps: Annotated[
         int, Field(ge=0, description="steps between checkpoints; 0: steps do not count")
     ] = 0
+    warm_start: bool = Field(
+        default=False, description="begin at the last kept version that knew nothing later"
+    )
     configs: dict[str, dict[str, Any]] = {}
 
     @model_validator(mode="after")

@@ -11,6 +11,9 @@ weights and what the optimiser keeps stay float32. Under float16 the loss is sca
 gradients would be 0 otherwise, and a step is left out where it was scaled too far. On one core
 bfloat16 takes a fifth off a step of SASRec at width 64, a third at width 256.
 
+torch.compile is not here: on one core it took 4 % off a step of SASRec (width 64), after a minute
+and a half of compiling.
+
 Where memory ran out, batches are cut in halves from then on, and the steps stay as large as they
 were set: what is learnt stays the same, and only time is lost.
 """

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Literal, cast
 
 import numpy as np
@@ -28,6 +29,7 @@ from tasks.train.csr import BoolArray, Csr, OffsetArray
 from tasks.train.feeds import Feed
 from tasks.train.run import Course, GradientRun, Progress, refuse
 from tasks.train.scoring import best_items
+from tasks.train.warm import begin_at
 
 Device = Literal["auto", "cpu", "cuda"]
 NDCG_K = 20
@@ -64,6 +66,7 @@ class Trained:
     ndcgs: tuple[float, ...] = ()  # holdout NDCG@20 after each pass, if there was a holdout
     ess_shares: tuple[float, ...] = ()  # of each pass, ESS / n of its weights: 1 if all are equal
     n_parts: tuple[int, ...] = ()  # that a batch was cut in at the end of each pass
+    is_warm_start: bool = False  # began at weights of an earlier training
     n_users_dropped: int = 0  # users who have every item: they were not sampled
 
 
@@ -78,6 +81,7 @@ def train(
     progress: Progress | None = None,
     epochs: int | None = None,
     checkpoints: Checkpoints | None = None,
+    start: "Trained | None" = None,
 ) -> Trained:
     """Fit the model to the data; the same arguments on the same machine give the same bits.
 
@@ -88,6 +92,7 @@ def train(
 
     With `checkpoints`, a training that was killed goes on where its last checkpoint was written,
     and ends with the bits of one that was not killed; it is removed when the training has ended.
+    With `start`, users and items that it knows begin where it ended, and not at random weights.
     Where memory runs out, batches are looked at in parts: see `descent.py`.
 
     Raises:
@@ -103,12 +108,16 @@ def train(
     rows = _NOBODY if holdout is None else _evaluated(holdout, data, model_name)
     with _reproducible(seed), _as_training_errors(model_name):
         model = kind(config, data.n_users, data.n_items)
+        began = start is not None and begin_at(
+            model, data.users, data.items, start.model, start.users, start.items
+        )
         if isinstance(model, GradientModel):
             model.prepare(data)
         if isinstance(model, GradientModel | SequenceModel):
             run = GradientRun(
                 model_name, model, cast(GradientConfig, config), data, seed, resolved(device)
             )
+            run.began_at_another = began
             if checkpoints is not None:
                 run.keep(Checkpoint(checkpoints, _identity(run, holdout, epochs, checkpoints)))
             measure = None if holdout is None else partial(_ndcg, model, holdout, rows)
@@ -224,6 +233,7 @@ def _trained(run: GradientRun, course: Course) -> Trained:
         ndcgs=tuple(course.ndcgs),
         ess_shares=tuple(course.ess_shares),
         n_parts=tuple(course.n_parts),
+        is_warm_start=run.began_at_another,
         n_users_dropped=run.feed.n_users_dropped,
     )
 
@@ -242,7 +252,7 @@ def _identity(
         "recipe": plan.recipe,
         "shape": [run.data.n_users, run.data.n_items],
     }
-    return identity(facts, _arrays(run.data, holdout))
+    return identity(facts, chain(_arrays(run.data, holdout), _first_weights(run)))
 
 
 def _arrays(data: Interactions, holdout: Holdout | None) -> Iterator[Array | None]:
@@ -252,3 +262,10 @@ def _arrays(data: Interactions, holdout: Holdout | None) -> Iterator[Array | Non
     for csr in (None, None) if holdout is None else (holdout.relevant, holdout.seen):
         yield from (None, None) if csr is None else (csr.indptr, csr.indices)
     yield None if holdout is None else holdout.allowed
+
+
+def _first_weights(run: GradientRun) -> Iterator[Array]:
+    """Nothing where seed and config decide them."""
+    if run.began_at_another:
+        for parameter in run.model.parameters():
+            yield parameter.detach().cpu().numpy()

@@ -118,6 +118,7 @@ def _write(trained: Trained, version: str, folder: Path) -> None:
         "ndcgs": trained.ndcgs,
         "ess_shares": trained.ess_shares,
         "n_parts": trained.n_parts,
+        "is_warm_start": trained.is_warm_start,
         "n_users_dropped": trained.n_users_dropped,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
@@ -154,6 +155,7 @@ def _read(about: dict[str, Any], folder: Path) -> Trained:
         ndcgs=tuple(about["ndcgs"]),
         ess_shares=tuple(about.get("ess_shares", ())),  # models saved before they were kept
         n_parts=tuple(about.get("n_parts", ())),
+        is_warm_start=about.get("is_warm_start", False),
         n_users_dropped=about["n_users_dropped"],
     )
 

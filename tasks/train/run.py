@@ -93,6 +93,7 @@ class GradientRun:
         self.feed = self._feed()
         self.so_far = Course()
         self.best: dict[str, Tensor] = {}  # weights of the best epoch, on the device
+        self.began_at_another = False  # at the weights of an earlier training
         self.checkpoint: Checkpoint | None = None
         self.note = ""
 

@@ -47,6 +47,7 @@ CLOCKS = {
     "started_at",
     "ended_at",
     "decided_at",
+    "kept_at",
 }
 RUNS = {"run_id", "table_version", "seconds", "cpu_seconds", "peak_mb", "pins", "modified_at"}
 RUN_LOGS = ("ops.stages", "ops.nights", "ops.checks")
