@@ -209,6 +209,8 @@ class GradientRun:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
 
     def _diverged(self, epoch: int, what: str) -> NoReturn:
+        if self.checkpoint is not None:
+            self.checkpoint.remove()  # going on from it would end the same
         raise DivergedError(
             f"{what} in epoch {epoch}",
             where=f"model {self.name!r}, config {self.config.to_dict()}",
