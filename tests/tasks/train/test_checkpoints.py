@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.contract import GradientConfig
+from models.registry import MODELS, load
 from tasks.train import checkpoints
 from tasks.train.arrays import Interactions
 from tasks.train.checkpoints import Array, Checkpoint, Checkpoints, identity
@@ -64,6 +66,10 @@ def assert_same(one: Trained, two: Trained) -> None:
     }
     for field in ("losses", "ndcgs", "ess_shares", "n_epochs", "best_epoch", "n_parts"):
         assert getattr(one, field) == getattr(two, field)
+
+
+def test_every_model_that_is_trained_by_gradient_is_stopped_here() -> None:
+    assert set(FAST) == {n for n in MODELS if issubclass(load(n).config_type, GradientConfig)}
 
 
 @pytest.mark.parametrize("every", [1, 3])
