@@ -2,6 +2,7 @@
 # make test      set up, and run every check and test
 # make soak      the long tests: many seeds, many kills
 # make bench     speed and truth, measured (long)
+# make gpu       steps and lists on a GPU against their floors; skipped where there is none
 # make lint      the static checks alone
 # make clean     remove what was set up; landing/, truth/ and lake/ stay
 
@@ -12,7 +13,7 @@ READY := $(VENV)/.ready
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help nightly test soak bench lint clean
+.PHONY: help nightly test soak bench gpu lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -58,6 +59,10 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.topk
 	$(BIN)/python -m tests.benchmarks.sasrec_speed
 	$(BIN)/python -m tests.benchmarks.sasrec_quality
+
+gpu: $(READY)
+	$(BIN)/pytest tests/tasks/train/test_gpu.py
+	$(BIN)/python -m tests.benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,6 +20,7 @@ that drives the behaviour. With the popularity power law e_i = (n_i / max n)^eta
 reweighting, not an unbiased estimate.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -76,6 +77,11 @@ class BPR(GradientModel):
     serves_cold_users: ClassVar[bool] = False
     serves_cold_items: ClassVar[bool] = False
     sparse_gradients: ClassVar[bool] = True
+    row_kinds: ClassVar[Mapping[str, Literal["users", "items", "nodes"]]] = {
+        "p": "users",
+        "q": "items",
+        "b": "items",
+    }
     paper: ClassVar[str] = "Rendle et al., UAI 2009 (weighting: Saito, ICTIR 2020)"
     assumes: ClassVar[str] = (
         'With weighting "none", none that would make it causal; with "ips", that the propensity '

@@ -12,10 +12,11 @@
 A model is one file with one config and one module, plus one line in `models.registry`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -156,22 +157,31 @@ class GradientConfig(Config):
     """What every model trained by gradient needs; models add their own fields."""
 
     epochs: int = 100  # most passes over the positives
-    batch_size: int = 8192  # triples a step
+    batch_size: int = 8192  # triples a batch
+    accumulate: int = 1  # batches a step: one step on the mean loss of all their samples
     learning_rate: float = 5e-3  # Adam's alpha, a step
+    max_grad_norm: float = 0.0  # a longer gradient is scaled down to this length; 0: none is
     patience: int = 3  # epochs without a better holdout NDCG before stopping
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of matrix products
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs must be at least 1")
         require(self.batch_size >= 1, "batch_size must be at least 1")
+        require(self.accumulate >= 1, "accumulate must be at least 1")
         require(self.learning_rate > 0, "learning_rate must be positive")
+        require(0 <= self.max_grad_norm < math.inf, "max_grad_norm must be 0 or positive, finite")
         require(self.patience >= 1, "patience must be at least 1")
+        require(
+            self.precision in ("float32", "bfloat16", "float16"),
+            'precision must be "float32", "bfloat16" or "float16"',
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceConfig(GradientConfig):
     """What every model of sequences needs; models add their own fields."""
 
-    batch_size: int = 128  # sequences a step, on average: each step predicts about as many items
+    batch_size: int = 128  # sequences a batch, on average: each predicts about as many items
     learning_rate: float = 1e-3  # Adam's alpha, a step
     length: int = 50  # n, last steps of a user that are looked at
     width: int = 64  # d, length of all vectors
@@ -202,6 +212,9 @@ class Recommender(nn.Module, ABC):
     behaviours: ClassVar[str]  # how kinds of behaviour enter
     serves_cold_users: ClassVar[bool]  # has a vector for users never seen in training
     serves_cold_items: ClassVar[bool]
+    multiplies: ClassVar[bool] = False  # its loss has matrix products, which may be less precise
+    # parameters with a row for each of: users; items; nodes, which are users and then items
+    row_kinds: ClassVar[Mapping[str, Literal["users", "items", "nodes"]]] = {}
     has_vectors: ClassVar[bool] = True  # else only `scores`, and it serves nobody and nothing cold
     paper: ClassVar[str]
     assumes: ClassVar[str]  # the causal assumption, one sentence for the report

@@ -17,8 +17,9 @@ bag, which adds each row's neighbours in their order: deterministic on every dev
 times faster than the sparse product of torch on a CPU.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,7 @@ class LightGCN(GradientModel):
     behaviours: ClassVar[str] = "one graph of all positives; summed weight per pair, to alpha"
     serves_cold_users: ClassVar[bool] = False
     serves_cold_items: ClassVar[bool] = False
+    row_kinds: ClassVar[Mapping[str, Literal["users", "items", "nodes"]]] = {"e": "nodes"}
     paper: ClassVar[str] = "He et al., SIGIR 2020"
     assumes: ClassVar[str] = (
         "None that would make it causal: neighbours in the graph are partly those shown together."

@@ -30,6 +30,7 @@ out: the fused kernel never forms it.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -101,6 +102,8 @@ class SASRec(SequenceModel):
     behaviours: ClassVar[str] = "positive steps in order of time, all kinds alike"
     serves_cold_users: ClassVar[bool] = False
     serves_cold_items: ClassVar[bool] = False
+    multiplies: ClassVar[bool] = True
+    row_kinds: ClassVar[Mapping[str, Literal["users", "items", "nodes"]]] = {"m": "items"}
     paper: ClassVar[str] = "Kang, McAuley, ICDM 2018 (loss: Klenitskiy, Vasilev, RecSys 2023)"
     assumes: ClassVar[str] = (
         "None that would make it causal: what came next is partly what was shown next."

@@ -52,6 +52,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "serve.shortfalls",
         "serve.comparisons",
         "serve.publications",
+        "ops.models",
         "ops.builds",
         "ops.checks",
         "ops.nights",

@@ -12,7 +12,7 @@ class Watcher(Protocol):
     def began(self, stage: str) -> None:
         """A stage began."""
 
-    def moved(self, done: int, total: int, note: str) -> None:
+    def moved(self, done: float, total: float, note: str) -> None:
         """The stage has done this many of so many steps."""
 
     def ended(self, stage: str, is_done: bool, note: str) -> None:
@@ -25,7 +25,7 @@ class Nobody:
     def began(self, stage: str) -> None:
         """Nothing to tell."""
 
-    def moved(self, done: int, total: int, note: str) -> None:
+    def moved(self, done: float, total: float, note: str) -> None:
         """Nothing to tell."""
 
     def ended(self, stage: str, is_done: bool, note: str) -> None:

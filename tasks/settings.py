@@ -137,6 +137,15 @@ class Train(Frozen):
     models: tuple[str, ...] = ("popularity", "bpr")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_seconds: Annotated[
+        float, Field(ge=0, description="between checkpoints of a training; 0: none by the clock")
+    ] = 60.0
+    checkpoint_steps: Annotated[
+        int, Field(ge=0, description="steps between checkpoints; 0: steps do not count")
+    ] = 0
+    warm_start: bool = Field(
+        default=False, description="begin at the last kept version that knew nothing later"
+    )
     configs: dict[str, dict[str, Any]] = {}
 
     @model_validator(mode="after")

@@ -25,6 +25,12 @@ _CODE = (
     "tasks/transform.py",
 )
 _UNFIT = set("[]*?%=\\")  # for the readers and writers of tables, these mean more than a letter
+_NOT_IN_RECIPE: dict[str, bool | set[str]] = {
+    "paths": True,
+    "compute": True,
+    "mapping": True,
+    "train": {"checkpoint_seconds", "checkpoint_steps"},
+}
 Parameters = dict[str, Value]
 
 
@@ -48,7 +54,7 @@ class Shop:
     @property
     def recipe(self) -> str:
         """A hash of all that decides what a release holds, the data left out."""
-        settings = self.settings.model_dump_json(exclude={"paths", "compute", "mapping"})
+        settings = self.settings.model_dump_json(exclude=_NOT_IN_RECIPE)
         return fingerprint([settings, self.mapping.model_dump_json(), _code_hash()])
 
 

@@ -3,16 +3,28 @@
 Called outside a flow (or through `nightly.fn`), a stage is the plain function and needs no server.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, cast
+from uuid import UUID
 
+import httpx
 from prefect import get_run_logger, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectException
 from prefect.tasks import Task
 
 from expectations.catalogue import catalogue
@@ -26,19 +38,23 @@ from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
 from tasks.measure import Cost, measured
 from tasks.night import Night, Outcome
-from tasks.progress import watcher
+from tasks.progress import Watcher, watched_by, watcher
 from tasks.records import TableVersion
 from tasks.serve import decisions
 from tasks.serve import release as releases
 from tasks.shop import Shop, name_positives, parameters, with_cut
 from tasks.train import lists
 from tasks.train import night as training
+from tasks.train.loop import resolved
 from tasks.transform import build_increments, build_snapshot
 
 P = ParamSpec("P")
 Worked = tuple[Night, Sequence[TableVersion]]
 Work = Callable[Concatenate[Night, P], Worked]
 Step = Callable[Concatenate[Night, P], Night]
+
+GPU = "gpu"  # tag of tasks that a concurrency limit may hold back
+SHOWN_EVERY = 5.0  # seconds between two looks of Prefect's UI at a stage
 
 TRANSIENT = (ConflictError, ConnectionError, TimeoutError)
 
@@ -48,8 +64,13 @@ def can_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> b
     return isinstance(state.result(raise_on_failure=False), TRANSIENT)
 
 
-def stage(*, retries: int = 2, tags: Sequence[str] = ()) -> Callable[[Work[P]], Step[P]]:
-    """Make a plain function a stage: watched, measured, noted, retried only for what can pass."""
+def stage(
+    *, retries: int = 2, tags: Sequence[str] = (), on_device: bool = False
+) -> Callable[[Work[P]], Step[P]]:
+    """Make a plain function a stage: watched, measured, noted, retried only for what can pass.
+
+    One that works `on_device` has the tag "gpu" where that is a GPU.
+    """
 
     def make(work: Work[P]) -> Step[P]:
         def run(night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
@@ -70,12 +91,57 @@ def stage(*, retries: int = 2, tags: Sequence[str] = ()) -> Callable[[Work[P]], 
             if FlowRunContext.get() is None:
                 return run(night, *args, **kwargs)
             name = _label(work.__name__, args)
-            return as_task.with_options(task_run_name=name)(night, *args, **kwargs)
+            more = device_tags(night) if on_device else []
+            as_named = as_task.with_options(task_run_name=name, tags=[*tags, *more])
+            with watched_by(_InUi(watcher(), name)):
+                return as_named(night, *args, **kwargs)
 
         step.__name__, step.__doc__ = work.__name__, work.__doc__
         return step
 
     return make
+
+
+def device_tags(night: Night) -> list[str]:
+    """["gpu"] where models of the night are trained and scored on one."""
+    return [GPU] if resolved(night.shop.settings.train.device).type == "cuda" else []
+
+
+class _InUi:
+    """Hands on what a stage tells; Prefect's UI shows it as a bar, and its log as lines."""
+
+    def __init__(self, behind: Watcher, label: str) -> None:
+        self.behind, self.label = behind, label
+        self.context = copy_context()
+        self.artifact: UUID | None = None
+        self.due_at = 0.0
+
+    def began(self, stage: str) -> None:
+        """Hand it on, and remember which task run this is."""
+        # a stage that streams into a table moves on a thread of the writer, which does not know
+        self.context = copy_context()
+        self.behind.began(stage)
+
+    def moved(self, done: float, total: float, note: str) -> None:
+        """Hand it on; show it if it is time to, or the last."""
+        self.behind.moved(done, total, note)
+        if time.monotonic() >= self.due_at or done >= total:
+            # the UI is for looking at; the night does not end because it cannot be shown
+            with suppress(PrefectException, httpx.HTTPError):
+                self.context.run(self._show, 100 * done / total if total else 100.0, note)
+            self.due_at = time.monotonic() + SHOWN_EVERY
+
+    def ended(self, stage: str, is_done: bool, note: str) -> None:
+        """Hand it on."""
+        self.behind.ended(stage, is_done, note)
+
+    def _show(self, percent: float, note: str) -> None:
+        get_run_logger().info("%s: %.0f %%, %s", self.label, percent, note)
+        if self.artifact is None:
+            key = self.label.replace(" ", "-").replace("_", "-")
+            self.artifact = cast(UUID, create_progress_artifact(percent, key, self.label))
+        else:
+            update_progress_artifact(self.artifact, percent)
 
 
 def _label(name: str, args: Sequence[object]) -> str:
@@ -178,7 +244,7 @@ def estimate(night: Night) -> Worked:
         return night, [diagnostics.diagnose(log), policies.estimate(log)]
 
 
-@stage(tags=["train"])
+@stage(tags=["train"], on_device=True)
 def train(night: Night, model: str) -> Worked:
     """Train one model, measure it on the time split, fit it again on all days, and keep it."""
     assert night.release is not None
@@ -196,7 +262,7 @@ def train_or_skip(night: Night, model: str) -> Night:
         return replace(night, untrained=(*night.untrained, (model, error.what)))
 
 
-@stage()
+@stage(on_device=True)
 def score(night: Night, model: str) -> Worked:
     """The exact top-K of one model for every active user, over eligible and unseen items."""
     trained = next(each for each in night.trained if each.model == model)

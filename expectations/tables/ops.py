@@ -215,4 +215,66 @@ NIGHTS = Table(
     ),
 )
 
-TABLES = (FILES, QUARANTINE, ROW_MOVES, ACCOUNTS, COLUMNS, DRIFT, BUILDS, CHECKS, STAGES, NIGHTS)
+MODELS = Table(
+    name="ops.models",
+    kind="log",
+    grain="one version of one model that a release was made with",
+    key=("release_id", "model"),
+    sort_by=("release_id", "model"),
+    owner="machine learning",
+    columns=(
+        Column("release_id", "VARCHAR", "the release", True),
+        Column("model", "VARCHAR", "name in the registry", True),
+        Column("model_version", "VARCHAR", "content hash; its folder under models/", True),
+        Column("config", "VARCHAR", "its settings, as JSON", True),
+        Column("seed", "BIGINT", "of its first weights, samples and dropout", True),
+        Column("recall", "DOUBLE", "Recall@20 of the same model up to the cut, over users"),
+        Column("ndcg", "DOUBLE", "NDCG@20 of the same; all numbers are in train.metrics"),
+        Column("n_users", "BIGINT", "users that it learnt from", True),
+        Column("n_items", "BIGINT", "items that it learnt from", True),
+        Column("n_epochs", "INTEGER", "passes made; 0 for a closed form", True),
+        Column("n_parts", "INTEGER", "parts of a batch: more than 1 where memory ran out", True),
+        Column("is_warm_start", "BOOLEAN", "it began at weights of an earlier version", True),
+        Column("began_at", "VARCHAR", "that version"),
+        Column("pins", "VARCHAR[]", "tables it was made from, as name@version", True),
+        Column("python", "VARCHAR", "version", True),
+        Column("torch", "VARCHAR", "version", True),
+        Column("device", "VARCHAR", "cpu, or the name of the GPU", True),
+        Column("seconds", "DOUBLE", "wall time of training and measuring it", True),
+        Column("kept_at", "TIMESTAMPTZ", "when", True),
+        _DS,
+    ),
+)
+
+CHAMPIONS = Table(
+    name="ops.champions",
+    kind="view",
+    grain="one time in which the lists of one model version were served",
+    key=("served_since",),
+    reads=("serve.publications", "ops.models"),
+    owner="machine learning",
+    columns=(
+        Column("model", "VARCHAR", "name in the registry", True),
+        Column("model_version", "VARCHAR", "ops.models.model_version; null: kept before that was"),
+        Column("release_id", "VARCHAR", "the release", True),
+        Column("ds", "DATE", "date of its night", True),
+        Column("action", "VARCHAR", "publish, force or rollback", True),
+        Column("served_since", "TIMESTAMPTZ", "when it became the champion", True),
+        Column("served_until", "TIMESTAMPTZ", "when another did; null: it is the champion"),
+    ),
+)
+
+TABLES = (
+    FILES,
+    QUARANTINE,
+    ROW_MOVES,
+    ACCOUNTS,
+    COLUMNS,
+    DRIFT,
+    BUILDS,
+    CHECKS,
+    STAGES,
+    NIGHTS,
+    MODELS,
+    CHAMPIONS,
+)

@@ -103,6 +103,7 @@ EPOCHS = Table(
         Column("loss", "DOUBLE", "mean loss of the pass", True),
         Column("ndcg", "DOUBLE", "NDCG@20 after it, of the users that choose the best epoch"),
         Column("ess_share", "DOUBLE", "effective sample size of its weights, of its rows", True),
+        Column("n_parts", "INTEGER", "parts of a batch: more than 1 where memory ran out", True),
         Column("is_best", "BOOLEAN", "the pass whose weights were measured", True),
         _DS,
         Column("model", "VARCHAR", "name in the registry", True),

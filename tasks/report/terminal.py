@@ -196,7 +196,7 @@ class Stages:
         """Show the stage."""
         self.progress.reset(self.task, description=stage, total=None, visible=True, note="")
 
-    def moved(self, done: int, total: int, note: str) -> None:
+    def moved(self, done: float, total: float, note: str) -> None:
         """Move its bar."""
         self.progress.update(self.task, completed=done, total=total, note=escape(note))
 

@@ -3,9 +3,12 @@
 Feed            what the loop asks for
 ├── TripleFeed  a positive and a negative of one user
 └── StepFeed    whole sequences, each of whose steps is predicted
+
+Samples         one batch of a feed, or a part of it
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +31,23 @@ from tasks.train.sampling import Triples, epoch_batches, make_sampler
 from tasks.train.sequences import StepArrays, epoch_steps, last_steps, make_step_sampler
 
 
+class Samples(Protocol):
+    """Samples to learn from, and what the model loses on them."""
+
+    @property
+    def n(self) -> int:
+        """How many."""
+
+    def loss(self) -> Loss:
+        """The mean loss of these samples."""
+
+    def cut(self, n_parts: int) -> "list[Samples]":
+        """The same samples in this many parts of about the same size, or as many as there can be.
+
+        A loss that divides by the sum of its own weights does so within each part.
+        """
+
+
 class Feed(Protocol):
     """A model and its data."""
 
@@ -37,8 +57,8 @@ class Feed(Protocol):
     def n_samples(self) -> int:
         """Samples an epoch; 0 if there is nothing to learn from."""
 
-    def losses(self, *, seed: int, epoch: int) -> Iterator[tuple[Loss, int]]:
-        """The loss of each batch of an epoch, with its number of samples."""
+    def batches(self, *, seed: int, epoch: int, skip: int = 0) -> Iterator[Samples]:
+        """The batches of an epoch in their order, from number `skip` on (the first is 0)."""
 
     def settle(self, rows: OffsetArray | None = None) -> None:
         """Let the model keep what it needs of the data to score these users; None: all."""
@@ -63,16 +83,17 @@ class TripleFeed:
         """Triples an epoch."""
         return self.sampler.n_triples
 
-    def losses(self, *, seed: int, epoch: int) -> Iterator[tuple[Loss, int]]:
-        """The loss of each batch, with its number of triples."""
+    def batches(self, *, seed: int, epoch: int, skip: int = 0) -> Iterator[Samples]:
+        """The batches of an epoch, from number `skip` on."""
         size = self.config.batch_size
-        for triples in epoch_batches(self.sampler, size, seed=seed, epoch=epoch):
-            yield self.model.loss(self._batch(triples)), len(triples.users)
+        for triples in epoch_batches(self.sampler, size, seed=seed, epoch=epoch, skip=skip):
+            yield _TripleSamples(self, triples)
 
     def settle(self, rows: OffsetArray | None = None) -> None:
         """The model has all it needs."""
 
-    def _batch(self, triples: Triples) -> Batch:
+    def batch(self, triples: Triples) -> Batch:
+        """The triples as tensors on the model's device."""
         propensity = self.data.propensity
         return Batch(
             users=self._tensor(triples.users.astype(np.int64)),
@@ -84,6 +105,26 @@ class TripleFeed:
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class _TripleSamples:
+    feed: TripleFeed
+    triples: Triples
+
+    @property
+    def n(self) -> int:
+        """Triples."""
+        return len(self.triples.users)
+
+    def loss(self) -> Loss:
+        """The mean loss of the triples."""
+        return self.feed.model.loss(self.feed.batch(self.triples))
+
+    def cut(self, n_parts: int) -> list[Samples]:
+        """By their order."""
+        bounds = _bounds(self.n, n_parts)
+        return [_TripleSamples(self.feed, self.triples.part(*each)) for each in bounds]
 
 
 class StepFeed:
@@ -107,11 +148,11 @@ class StepFeed:
         """Steps predicted an epoch."""
         return self.sampler.n_steps
 
-    def losses(self, *, seed: int, epoch: int) -> Iterator[tuple[Loss, int]]:
-        """The loss of each batch, with its number of steps."""
+    def batches(self, *, seed: int, epoch: int, skip: int = 0) -> Iterator[Samples]:
+        """The batches of an epoch, from number `skip` on."""
         size = self.config.batch_size
-        for arrays in epoch_steps(self.sampler, size, seed=seed, epoch=epoch):
-            yield self.model.loss(self._steps(arrays)), len(arrays.targets)
+        for arrays in epoch_steps(self.sampler, size, seed=seed, epoch=epoch, skip=skip):
+            yield _StepSamples(self, arrays)
 
     def settle(self, rows: OffsetArray | None = None) -> None:
         """Keep the state after the last step of each user; 0 where there is no step."""
@@ -125,7 +166,8 @@ class StepFeed:
                 found = self.model.last_states(self._tensor(steps.items), self._tensor(steps.sizes))
                 states[self._tensor(rows[block])] = found.to(states.dtype)
 
-    def _steps(self, arrays: StepArrays) -> Steps:
+    def steps(self, arrays: StepArrays) -> Steps:
+        """The sequences as tensors on the model's device."""
         negatives = arrays.negatives
         return Steps(
             inputs=self._tensor(arrays.inputs),
@@ -137,3 +179,29 @@ class StepFeed:
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class _StepSamples:
+    feed: StepFeed
+    arrays: StepArrays
+
+    @property
+    def n(self) -> int:
+        """Steps to predict."""
+        return len(self.arrays.targets)
+
+    def loss(self) -> Loss:
+        """The mean loss of the steps."""
+        return self.feed.model.loss(self.feed.steps(self.arrays))
+
+    def cut(self, n_parts: int) -> list[Samples]:
+        """By sequences, which stay whole."""
+        bounds = _bounds(len(self.arrays.sizes), n_parts)
+        return [_StepSamples(self.feed, self.arrays.part(*each)) for each in bounds]
+
+
+def _bounds(n: int, n_parts: int) -> list[tuple[int, int]]:
+    """Where each of at most n_parts parts of n begins and ends."""
+    n_parts = min(n_parts, n)
+    return [(n * part // n_parts, n * (part + 1) // n_parts) for part in range(n_parts)]

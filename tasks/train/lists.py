@@ -21,7 +21,7 @@ from tasks.train.loop import Trained, resolved
 from tasks.train.registry import SavedModel
 from tasks.train.scoring import Side, iter_rows
 
-Moved = Callable[[int, int, str], None]
+Moved = Callable[[float, float, str], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def write_trials(
     return [_write(shop, s, trained, _Audience(*queries), "serve.trials", where, shared, _unseen)]
 
 
-def _unseen(done: int, total: int, note: str) -> None:
+def _unseen(done: float, total: float, note: str) -> None:
     """The stage shows its training instead."""
 
 

@@ -1,16 +1,15 @@
-"""Train one model: seeds, optimiser, early stopping, and the refusal of what diverged."""
+"""Train one model: seeds, early stopping, checkpoints, and the refusal of what diverged."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NoReturn, cast
+from itertools import chain
+from typing import Literal, cast
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from models.contract import (
     ClosedFormModel,
@@ -19,27 +18,23 @@ from models.contract import (
     GradientModel,
     ModelError,
     Recommender,
-    SequenceConfig,
     SequenceModel,
 )
 from models.registry import load
 from tasks.errors import TrainingError, on_one_line
 from tasks.estimate.ranking import ndcg
 from tasks.train.arrays import Interactions
+from tasks.train.checkpoints import Array, Checkpoint, Checkpoints, identity
 from tasks.train.csr import BoolArray, Csr, OffsetArray
-from tasks.train.feeds import Feed, StepFeed, TripleFeed
+from tasks.train.feeds import Feed
+from tasks.train.run import Course, GradientRun, Progress, refuse
 from tasks.train.scoring import best_items
+from tasks.train.warm import begin_at
 
 Device = Literal["auto", "cpu", "cuda"]
-Progress = Callable[[int, int, float], None]
-"""Called after each epoch with (epoch from 1, most epochs, mean loss)."""
-
 NDCG_K = 20
+_NOBODY = np.empty(0, dtype=np.int64)
 MOST_EVALUATED = 10_000  # users; an epoch's evaluation must not cost more than the epoch
-
-
-class DivergedError(TrainingError):
-    """The loss stopped being a finite number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +65,8 @@ class Trained:
     losses: tuple[float, ...] = ()  # mean loss of each pass
     ndcgs: tuple[float, ...] = ()  # holdout NDCG@20 after each pass, if there was a holdout
     ess_shares: tuple[float, ...] = ()  # of each pass, ESS / n of its weights: 1 if all are equal
+    n_parts: tuple[int, ...] = ()  # that a batch was cut in at the end of each pass
+    is_warm_start: bool = False  # began at weights of an earlier training
     n_users_dropped: int = 0  # users who have every item: they were not sampled
 
 
@@ -83,6 +80,8 @@ def train(
     holdout: Holdout | None = None,
     progress: Progress | None = None,
     epochs: int | None = None,
+    checkpoints: Checkpoints | None = None,
+    start: "Trained | None" = None,
 ) -> Trained:
     """Fit the model to the data; the same arguments on the same machine give the same bits.
 
@@ -91,25 +90,38 @@ def train(
     among those with a relevant item. With `epochs`, exactly so many passes are made and the
     last one's weights are returned.
 
+    With `checkpoints`, a training that was killed goes on where its last checkpoint was written,
+    and ends with the bits of one that was not killed; it is removed when the training has ended.
+    With `start`, users and items that it knows begin where it ended, and not at random weights.
+    Where memory runs out, batches are looked at in parts: see `descent.py`.
+
     Raises:
         TrainingError: no such model, a bad config, no data, a missing propensity, nothing to
             compare (each user has every item), or a holdout in which nothing is relevant.
-        DivergedError: the loss became NaN or infinite.
+        DivergedError: the loss or the weights became NaN or infinite.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        _refuse(
-            "device is 'cuda', and there is none", model_name, "set train.device to auto or cpu"
-        )
+        refuse("device is 'cuda', and there is none", model_name, "set train.device to auto or cpu")
     kind, config = _resolve(model_name, config)
+    _refuse_precision(kind, config, resolved(device), model_name)
     _refuse_data(kind, config, data, model_name)
-    rows = None if holdout is None else _evaluated(holdout, data, model_name)
+    rows = _NOBODY if holdout is None else _evaluated(holdout, data, model_name)
     with _reproducible(seed), _as_training_errors(model_name):
         model = kind(config, data.n_users, data.n_items)
+        began = start is not None and begin_at(
+            model, data.users, data.items, start.model, start.users, start.items
+        )
         if isinstance(model, GradientModel):
             model.prepare(data)
         if isinstance(model, GradientModel | SequenceModel):
-            run = _GradientRun(model_name, model, cast(GradientConfig, config), data, seed, device)
-            return run.train(holdout, rows, progress, epochs)
+            run = GradientRun(
+                model_name, model, cast(GradientConfig, config), data, seed, resolved(device)
+            )
+            run.began_at_another = began
+            if checkpoints is not None:
+                run.keep(Checkpoint(checkpoints, _identity(run, holdout, epochs, checkpoints)))
+            measure = None if holdout is None else partial(_ndcg, model, holdout, rows)
+            return _trained(run, run.train(measure, progress, epochs))
         cast(ClosedFormModel, model.to(resolved(device))).fit(data)
     return Trained(model_name, config, model.to("cpu").eval(), data.users, data.items, seed, 0, 0)
 
@@ -126,33 +138,42 @@ def _resolve(name: str, config: Config | Mapping[str, object]) -> tuple[type[Rec
         if not isinstance(config, Config):
             config = kind.config_type.from_dict(config)
     except ValueError as error:
-        _refuse(str(error), name, "correct the model's name or settings")
+        refuse(str(error), name, "correct the model's name or settings")
     if not isinstance(config, kind.config_type):
-        _refuse(f"the config is a {type(config).__name__}", name, "pass the model's own config")
+        refuse(f"the config is a {type(config).__name__}", name, "pass the model's own config")
     return kind, config
+
+
+def _refuse_precision(
+    kind: type[Recommender], config: Config, device: torch.device, name: str
+) -> None:
+    precision = config.precision if isinstance(config, GradientConfig) else "float32"
+    if precision == "float32":
+        return
+    fix = 'set its precision to "float32"'
+    if not kind.multiplies:
+        refuse(f"its loss has no matrix product: {precision} would change nothing", name, fix)
+    if precision == "float16" and device.type == "cpu":
+        refuse("precision float16 needs a GPU", name, 'set its precision to "bfloat16"')
+    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        refuse("this GPU has no bfloat16", name, 'set its precision to "float16"')
 
 
 def _refuse_data(kind: type[Recommender], config: Config, data: Interactions, name: str) -> None:
     if not len(data.indices):
-        _refuse("there are no positives to train on", name, "look at the table of positives")
+        refuse("there are no positives to train on", name, "look at the table of positives")
     if (kind.needs_propensity or config.uses_propensity) and data.propensity is None:
-        _refuse("the config needs propensities and there are none", name, "estimate them first")
+        refuse("the config needs propensities and there are none", name, "estimate them first")
     if issubclass(kind, SequenceModel) and data.sequences is None:
-        _refuse("the model needs sequences and there are none", name, "build them with the data")
-
-
-def _refuse(what: str, name: str, fix: str) -> NoReturn:
-    raise TrainingError(
-        what, where=f"model {name!r}", unchanged="no model was saved", fix=fix
-    ) from None
+        refuse("the model needs sequences and there are none", name, "build them with the data")
 
 
 def _evaluated(holdout: Holdout, data: Interactions, name: str) -> OffsetArray:
     if (holdout.relevant.n_rows, holdout.relevant.n_columns) != (data.n_users, data.n_items):
-        _refuse("the holdout is not over the training users and items", name, "rebuild it")
+        refuse("the holdout is not over the training users and items", name, "rebuild it")
     rows = np.flatnonzero(holdout.relevant.sizes())
     if not len(rows):
-        _refuse("the holdout has no relevant item", name, "pass no holdout, or a longer one")
+        refuse("the holdout has no relevant item", name, "pass no holdout, or a longer one")
     return rows[:: -(-len(rows) // MOST_EVALUATED)]
 
 
@@ -179,7 +200,7 @@ def _as_training_errors(name: str) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        _refuse(str(error), name, "change the model's settings, or leave it out of train.models")
+        refuse(str(error), name, "change the model's settings, or leave it out of train.models")
     except (RuntimeError, MemoryError) as error:
         raise TrainingError(
             f"{type(error).__name__}: {on_one_line(error, 300)}",
@@ -189,133 +210,62 @@ def _as_training_errors(name: str) -> Iterator[None]:
         ) from error
 
 
-class _GradientRun:
-    """One training by gradient: the model, its optimiser, and the curve so far."""
-
-    def __init__(
-        self,
-        name: str,
-        model: GradientModel | SequenceModel,
-        config: GradientConfig,
-        data: Interactions,
-        seed: int,
-        device: Device,
-    ) -> None:
-        self.name, self.config, self.data, self.seed = name, config, data, seed
-        self.device = resolved(device)
-        self.model = model.to(self.device)
-        # SparseAdam's step costs by the rows in the batch, Adam's by all rows. On one core, 8,192
-        # triples, 200,000 rows of 64: 35 ms against 25 (not fused 100); it is ahead with 4,096
-        # triples (20 against 24) or with more rows
-        sparse = isinstance(model, GradientModel) and model.sparse_gradients
-        adam = torch.optim.SparseAdam if sparse else partial(torch.optim.Adam, fused=True)
-        self.optimiser = adam(model.parameters(), lr=config.learning_rate)
-        self.feed = self._feed()
-        self.losses: list[float] = []
-        self.ess_shares: list[float] = []
-        self.ndcgs: list[float] = []
-
-    def _feed(self) -> Feed:
-        if isinstance(self.model, GradientModel):
-            return TripleFeed(self.model, self.config, self.data, self.device)
-        assert self.data.sequences is not None
-        config = cast(SequenceConfig, self.config)
-        return StepFeed(self.model, config, self.data.sequences, self.device)
-
-    def train(
-        self,
-        holdout: Holdout | None,
-        rows: OffsetArray | None,
-        progress: Progress | None,
-        epochs: int | None,
-    ) -> Trained:
-        if not self.feed.n_samples:
-            _refuse(self._nothing(), self.name, "add items, or more days")
-        n_epochs = epochs or self.config.epochs
-        best_epoch, best = 0, self._weights()
-        for epoch in range(1, n_epochs + 1):
-            loss, ess_share = self._epoch(epoch)
-            self.losses.append(loss)
-            self.ess_shares.append(ess_share)
-            if progress is not None:
-                progress(epoch, n_epochs, self.losses[-1])
-            if holdout is None or rows is None:
-                continue
-            self.ndcgs.append(self._ndcg(holdout, rows))
-            if self.ndcgs[-1] > max(self.ndcgs[:-1], default=-1.0):
-                best_epoch, best = epoch, self._weights()
-            elif epochs is None and epoch - best_epoch >= self.config.patience:
-                break
-        if epochs is None and self.ndcgs:
-            self.model.load_state_dict(best)
-        else:
-            best_epoch = len(self.losses)
-        return self._trained(best_epoch)
-
-    def _nothing(self) -> str:
-        if isinstance(self.model, SequenceModel) and not self.feed.n_users_dropped:
-            return "no user has two steps, one after another: nothing to predict"
-        return "each user has every item: nothing to compare"
-
-    def _epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass: its mean loss, and the effective sample size of its weights over its samples.
-
-        ESS = sum(w)^2 / sum(w^2) (L. Kish, "Survey Sampling", 1965).
-        """
-        self.model.train()
-        total, w, ww = 0.0, 0.0, 0.0
-        for found, n in self.feed.losses(seed=self.seed, epoch=epoch):
-            loss, value = found.total, found.total.item()
-            if not math.isfinite(value):
-                self._diverged(epoch, value)
-            self.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()  # type: ignore[no-untyped-call]
-            total += value * n
-            of_batch = _sums(found.weights, n)
-            w, ww = w + of_batch[0], ww + of_batch[1]
-        n_samples = self.feed.n_samples
-        return total / n_samples, w * w / ww / n_samples
-
-    def _diverged(self, epoch: int, value: float) -> NoReturn:
-        raise DivergedError(
-            f"the loss became {value} in epoch {epoch}",
-            where=f"model {self.name!r}, config {self.config.to_dict()}",
-            unchanged="no model was saved",
-            fix="lower learning_rate, or raise regularisation or propensity_clip",
-        )
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-
-    def _ndcg(self, holdout: Holdout, rows: OffsetArray) -> float:
-        self.model.eval()
-        seen = None if holdout.seen is None else holdout.seen.take(rows)
-        self.feed.settle(rows)
-        lists = best_items(self.model, rows, NDCG_K, seen=seen, allowed=holdout.allowed)
-        return float(ndcg(lists.items, holdout.relevant.take(rows), NDCG_K).mean())
-
-    def _trained(self, best_epoch: int) -> Trained:
-        self.feed.settle()
-        return Trained(
-            name=self.name,
-            config=self.config,
-            model=self.model.to("cpu").eval(),
-            users=self.data.users,
-            items=self.data.items,
-            seed=self.seed,
-            n_epochs=len(self.losses),
-            best_epoch=best_epoch,
-            losses=tuple(self.losses),
-            ndcgs=tuple(self.ndcgs),
-            ess_shares=tuple(self.ess_shares),
-            n_users_dropped=self.feed.n_users_dropped,
-        )
+def _ndcg(
+    model: GradientModel | SequenceModel, holdout: Holdout, rows: OffsetArray, feed: Feed
+) -> float:
+    seen = None if holdout.seen is None else holdout.seen.take(rows)
+    feed.settle(rows)
+    lists = best_items(model, rows, NDCG_K, seen=seen, allowed=holdout.allowed)
+    return float(ndcg(lists.items, holdout.relevant.take(rows), NDCG_K).mean())
 
 
-def _sums(weights: Tensor | None, n: int) -> tuple[float, float]:
-    """sum(w) and sum(w^2) of a batch, in float64."""
-    if weights is None:
-        return float(n), float(n)
-    w = weights.detach().double()
-    return w.sum().item(), w.square().sum().item()
+def _trained(run: GradientRun, course: Course) -> Trained:
+    return Trained(
+        name=run.name,
+        config=run.config,
+        model=run.model.to("cpu").eval(),
+        users=run.data.users,
+        items=run.data.items,
+        seed=run.seed,
+        n_epochs=len(course.losses),
+        best_epoch=course.best_epoch,
+        losses=tuple(course.losses),
+        ndcgs=tuple(course.ndcgs),
+        ess_shares=tuple(course.ess_shares),
+        n_parts=tuple(course.n_parts),
+        is_warm_start=run.began_at_another,
+        n_users_dropped=run.feed.n_users_dropped,
+    )
+
+
+def _identity(
+    run: GradientRun, holdout: Holdout | None, epochs: int | None, plan: Checkpoints
+) -> str:
+    """Names all that decides the weights of this training."""
+    facts = {
+        "model": run.name,
+        "config": run.config.to_dict(),
+        "seed": run.seed,
+        "device": run.device.type,
+        "torch": torch.__version__,
+        "epochs": epochs,
+        "recipe": plan.recipe,
+        "shape": [run.data.n_users, run.data.n_items],
+    }
+    return identity(facts, chain(_arrays(run.data, holdout), _first_weights(run)))
+
+
+def _arrays(data: Interactions, holdout: Holdout | None) -> Iterator[Array | None]:
+    yield from (data.indptr, data.indices, data.weights, data.propensity)
+    sequences = data.sequences
+    yield from (None, None) if sequences is None else (sequences.indptr, sequences.items)
+    for csr in (None, None) if holdout is None else (holdout.relevant, holdout.seen):
+        yield from (None, None) if csr is None else (csr.indptr, csr.indices)
+    yield None if holdout is None else holdout.allowed
+
+
+def _first_weights(run: GradientRun) -> Iterator[Array]:
+    """Nothing where seed and config decide them."""
+    if run.began_at_another:
+        for parameter in run.model.parameters():
+            yield parameter.detach().cpu().numpy()

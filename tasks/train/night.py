@@ -7,9 +7,10 @@ users and items known before the cut; a pair that was in the training days is no
 unless the shop sells the same item twice.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tasks.lake.session import Session, session
 from tasks.records import TableVersion
 from tasks.scratch import scratch
 from tasks.shop import Shop, name_positives, parameters, with_cut
-from tasks.train import measuring, registry
+from tasks.train import measuring, registry, versions
 from tasks.train.arrays import (
     Interactions,
     build_interactions,
@@ -30,12 +31,15 @@ from tasks.train.arrays import (
     item_mask,
     pairs_to_csr,
 )
+from tasks.train.checkpoints import Checkpoints
 from tasks.train.lists import ids, write_trials
-from tasks.train.loop import Holdout, Trained, train
+from tasks.train.loop import Holdout, Trained, resolved, train
 from tasks.train.registry import SavedModel
+from tasks.train.run import Step
 from tasks.train.scoring import best_items
 
-Moved = Callable[[int, int, str], None]
+Moved = Callable[[float, float, str], None]
+Start = tuple[Trained, str]  # a kept model and its version
 _HISTORY = "features.user_history_daily"
 _TRAINING = (
     "SELECT user_id, item_id, weight FROM train.examples UNION ALL "
@@ -50,6 +54,7 @@ def train_model(
 
     The lists of the model of the time split are kept too, for `release`: serve.trials.
     """
+    started = time.monotonic()
     with (
         session(shop.lake, shop.settings.compute) as s,
         scratch("train") as work,
@@ -61,17 +66,48 @@ def train_model(
         before = _with_sequences(s, shop, ds, name, before, work / "a", is_cut=True)
         holdout = _holdout(s, shop, before, work / "b")
         choosing, judging = _halves(holdout)
-        first = _fit(shop, name, before, choosing, None, moved)
+        starts = _starts(shop, ds, name)
+        first = _fit(shop, name, before, choosing, None, moved, starts[0])
         metrics = _measure(s, shop, ds, before, first, judging, work / "d")
         trials = write_trials(shop, s, ds, release, first)
-        last = first
+        last, start = first, starts[0]
         if holdout is not None:
             everything = _interactions(s, _TRAINING, work / "c")
             everything = _with_sequences(s, shop, ds, name, everything, work / "c", is_cut=False)
-            last = _fit(shop, name, everything, None, first.best_epoch or None, moved)
-        saved = registry.save(last, shop.lake.root.absolute() / "models")
-    written = [measuring.write(shop, ds, saved, metrics), _write_epochs(shop, ds, first)]
+            start = starts[1]
+            last = _fit(shop, name, everything, None, first.best_epoch or None, moved, start)
+        saved = registry.save(last, versions.folder(shop.lake))
+        pins = [str(pinned) for pinned in s.pins.values()]
+    kept = versions.Kept(
+        saved=saved,
+        trained=last,
+        pins=pins,
+        qualities=metrics,
+        device=resolved(shop.settings.train.device),
+        seconds=time.monotonic() - started,
+        began_at=start[1] if start is not None and last.is_warm_start else None,
+    )
+    written = [
+        measuring.write(shop, ds, saved, metrics),
+        _write_epochs(shop, ds, first),
+        versions.note(shop.lake, ds, release, kept),
+    ]
     return saved, [*written, *trials]
+
+
+def _starts(shop: Shop, ds: date, name: str) -> tuple[Start | None, Start | None]:
+    """Where the model of the time split and that of all days begin, if not at random weights.
+
+    A version that was kept on a day has learnt from that day: what is measured after the cut must
+    not have begun at one of a later day than the cut.
+    """
+    if not shop.settings.train.warm_start:
+        return None, None
+    cut = ds - timedelta(days=shop.mapping.behaviours.holdout_days)
+    of_split, of_all = (
+        versions.load_last(shop.lake, name, upto) for upto in (cut, ds - timedelta(days=1))
+    )
+    return of_split, of_all
 
 
 def _interactions(s: Session, select: str, work: Path) -> Interactions:
@@ -137,6 +173,7 @@ def _fit(
     holdout: Holdout | None,
     epochs: int | None,
     moved: Moved,
+    start: Start | None,
 ) -> Trained:
     settings = shop.settings.train
     purpose = "time split" if holdout is not None else "all days"
@@ -148,8 +185,21 @@ def _fit(
         device=settings.device,
         holdout=holdout,
         epochs=epochs,
-        progress=lambda done, total, loss: moved(done, total, f"{purpose}, loss {loss:.4f}"),
+        progress=lambda step: _tell(moved, purpose, step),
+        checkpoints=Checkpoints(
+            folder=versions.folder(shop.lake) / name,
+            seconds=settings.checkpoint_seconds,
+            steps=settings.checkpoint_steps,
+            recipe=shop.recipe,
+        ),
+        start=None if start is None else start[0],
     )
+
+
+def _tell(moved: Moved, purpose: str, step: Step) -> None:
+    done = step.epoch - 1 + step.n_done / step.n_samples
+    note = f"; {step.note}" if step.note else ""
+    moved(done, step.n_epochs, f"{purpose}, epoch {step.epoch}, loss {step.loss:.4f}{note}")
 
 
 def _measure(
@@ -183,6 +233,7 @@ def _write_epochs(shop: Shop, ds: date, trained: Trained) -> TableVersion:
             "loss": loss,
             "ndcg": trained.ndcgs[n] if trained.ndcgs else None,
             "ess_share": trained.ess_shares[n],
+            "n_parts": trained.n_parts[n],
             "is_best": n + 1 == trained.best_epoch,
             "ds": ds,
             "model": trained.name,

@@ -63,16 +63,21 @@ def load(folder: Path) -> Trained:
         trained = _read(about, folder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, f"{type(error).__name__}: {error}") from error
-    if model_version(trained) != about["model_version"]:
+    # of the config as it was saved: the class may have got more fields since
+    if _version(trained, about["config"]) != about["model_version"]:
         raise _damaged(folder, "its content does not have the version it was saved under")
     return trained
 
 
 def model_version(trained: Trained) -> str:
     """16 hex digits that name the content: name, config, weights and ids."""
+    return _version(trained, trained.config.to_dict())
+
+
+def _version(trained: Trained, config: dict[str, object]) -> str:
     digest = hashlib.sha256()
-    config = {"name": trained.name, "config": trained.config.to_dict()}
-    digest.update(json.dumps(config, sort_keys=True).encode())
+    about = {"name": trained.name, "config": config}
+    digest.update(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(_state(trained).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())
@@ -112,6 +117,8 @@ def _write(trained: Trained, version: str, folder: Path) -> None:
         "losses": trained.losses,
         "ndcgs": trained.ndcgs,
         "ess_shares": trained.ess_shares,
+        "n_parts": trained.n_parts,
+        "is_warm_start": trained.is_warm_start,
         "n_users_dropped": trained.n_users_dropped,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
@@ -147,6 +154,8 @@ def _read(about: dict[str, Any], folder: Path) -> Trained:
         losses=tuple(about["losses"]),
         ndcgs=tuple(about["ndcgs"]),
         ess_shares=tuple(about.get("ess_shares", ())),  # models saved before they were kept
+        n_parts=tuple(about.get("n_parts", ())),
+        is_warm_start=about.get("is_warm_start", False),
         n_users_dropped=about["n_users_dropped"],
     )
 

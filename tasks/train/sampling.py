@@ -39,6 +39,11 @@ class Triples:
     negatives: IntArray  # [B]
     entries: OffsetArray  # [B]
 
+    def part(self, start: int, stop: int) -> "Triples":
+        """Those from `start` up to `stop`."""
+        at = slice(start, stop)
+        return Triples(self.users[at], self.positives[at], self.negatives[at], self.entries[at])
+
 
 def make_sampler(positives: Csr) -> Sampler:
     """Prepare sampling; users who have all items can be compared with nothing."""
@@ -54,13 +59,22 @@ def make_sampler(positives: Csr) -> Sampler:
     )
 
 
-def epoch_batches(sampler: Sampler, batch_size: int, *, seed: int, epoch: int) -> Iterator[Triples]:
-    """All triples of one epoch; the same (seed, epoch, batch_size) gives the same batches."""
+def epoch_batches(
+    sampler: Sampler, batch_size: int, *, seed: int, epoch: int, skip: int = 0
+) -> Iterator[Triples]:
+    """All triples of one epoch; the same (seed, epoch, batch_size) gives the same batches.
+
+    With `skip`, the same without the first so many batches; what they would have drawn is drawn,
+    so that the others stay what they are, and costs a hundredth of a step each.
+    """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(sampler.n_triples)
-    for start in range(0, len(order), batch_size):
+    for number, start in enumerate(range(0, len(order), batch_size)):
         chosen = order[start : start + batch_size]
         users, entries = sampler.users[chosen], sampler.entries[chosen]
+        if number < skip:
+            draw_ranks(sampler, users, rng)
+            continue
         negatives = draw_negatives(sampler, users, rng)
         yield Triples(users, sampler.positives.indices[entries], negatives, entries)
 
@@ -69,7 +83,13 @@ def draw_negatives(sampler: Sampler, users: IntArray, rng: np.random.Generator) 
     """One item per user, uniform over those the user has no positive with. [B] int32."""
     n_items, indptr = sampler.positives.n_columns, sampler.positives.indptr
     wide = users.astype(np.int64)
-    n_free = n_items - (indptr[wide + 1] - indptr[wide])
-    rank = rng.integers(0, n_free)
+    rank = draw_ranks(sampler, users, rng)
     passed = np.searchsorted(sampler.gaps, wide * n_items + rank, side="right") - indptr[wide]
     return (rank + passed).astype(np.int32)
+
+
+def draw_ranks(sampler: Sampler, users: IntArray, rng: np.random.Generator) -> OffsetArray:
+    """One rank per user, uniform over the items the user has no positive with. [B] int64."""
+    indptr, wide = sampler.positives.indptr, users.astype(np.int64)
+    n_free = sampler.positives.n_columns - (indptr[wide + 1] - indptr[wide])
+    return rng.integers(0, n_free)

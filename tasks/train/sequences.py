@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.train.arrays import Sequences
 from tasks.train.csr import BoolArray, IntArray, OffsetArray
-from tasks.train.sampling import Sampler, draw_negatives, make_sampler
+from tasks.train.sampling import Sampler, draw_negatives, draw_ranks, make_sampler
 
 POOL = 16  # batches whose sequences are ordered by size together: less padding, still random
 BLOCK_STEPS = 1 << 14  # padded steps scored at a time
@@ -35,6 +35,18 @@ class StepArrays:
     places: OffsetArray  # [N]
     targets: OffsetArray  # [N]
     negatives: OffsetArray | None  # [N]
+
+    def part(self, start: int, stop: int) -> "StepArrays":
+        """The sequences from `start` up to `stop`, in this order."""
+        begin, end = np.concatenate([[0], np.cumsum(self.sizes)])[[start, stop]]
+        offset = start * self.inputs.shape[1]
+        return StepArrays(
+            inputs=self.inputs[start:stop],
+            sizes=self.sizes[start:stop],
+            places=self.places[begin:end] - offset,
+            targets=self.targets[begin:end],
+            negatives=None if self.negatives is None else self.negatives[begin:end],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +80,19 @@ def make_step_sampler(sequences: Sequences, length: int, *, with_negatives: bool
 
 
 def epoch_steps(
-    sampler: StepSampler, batch_size: int, *, seed: int, epoch: int
+    sampler: StepSampler, batch_size: int, *, seed: int, epoch: int, skip: int = 0
 ) -> Iterator[StepArrays]:
     """Each sequence of the epoch once; the same (seed, epoch, batch_size) gives the same batches.
 
-    A batch holds as many steps as `batch_size` sequences have on average.
+    A batch holds as many steps as `batch_size` sequences have on average. With `skip`, the same
+    without the first so many batches.
     """
     rng = np.random.default_rng([seed, epoch])
-    for chosen in _batches(sampler.sizes, batch_size, rng):
-        yield _steps(sampler, chosen, rng)
+    for number, chosen in enumerate(_batches(sampler.sizes, batch_size, rng)):
+        if number >= skip:
+            yield _steps(sampler, chosen, rng)
+        elif sampler.free is not None:
+            draw_ranks(sampler.free, _users(sampler, chosen), rng)
 
 
 def _batches(
@@ -102,11 +118,15 @@ def _steps(sampler: StepSampler, chosen: OffsetArray, rng: np.random.Generator) 
     ends = sampler.sequences.indptr[rows + 1]
     inputs, targets = (_padded(sampler.sequences.items, ends - shift, sizes) for shift in (1, 0))
     places = np.flatnonzero(inputs.is_real)
-    users = np.repeat(rows, sizes).astype(np.int32)
     negatives = None
     if sampler.free is not None:
-        negatives = draw_negatives(sampler.free, users, rng).astype(np.int64)
+        negatives = draw_negatives(sampler.free, _users(sampler, chosen), rng).astype(np.int64)
     return StepArrays(inputs.items, sizes, places, targets.items[targets.is_real], negatives)
+
+
+def _users(sampler: StepSampler, chosen: OffsetArray) -> IntArray:
+    """Who made each step of these sequences, [N]."""
+    return np.repeat(sampler.rows[chosen], sampler.sizes[chosen]).astype(np.int32)
 
 
 def _padded(items: IntArray, ends: OffsetArray, sizes: OffsetArray) -> Padded:

@@ -39,6 +39,7 @@ from tasks.train.arrays import (
 from tasks.train.csr import Csr
 from tasks.train.feeds import StepFeed
 from tasks.train.loop import Holdout, Trained, train
+from tasks.train.run import Step
 from tests.scenarios.real_data import FOLDER
 
 RESULTS = Path(__file__).parent / "results" / "sasrec_quality.json"
@@ -166,8 +167,9 @@ def _figures(found: Ranks) -> Iterator[tuple[str, float]]:
     yield f"ndcg_{K}", round(float(np.where(found < K, 1 / np.log2(found + 2.0), 0).mean()), 5)
 
 
-def _tell(epoch: int, most: int, loss: float) -> None:
-    print(f"  epoch {epoch} of at most {most}: loss {loss:.4f}", flush=True)
+def _tell(step: Step) -> None:
+    if step.ends_epoch:
+        print(f"  epoch {step.epoch} of at most {step.n_epochs}: loss {step.loss:.4f}", flush=True)
 
 
 def machine() -> Figures:

@@ -43,9 +43,9 @@ def ours(sequences: Sequences) -> Epoch:
     adam = torch.optim.Adam(model.parameters(), lr=CONFIG.learning_rate, fused=True)
 
     def epoch(number: int) -> None:
-        for loss, _ in feed.losses(seed=0, epoch=number):
+        for samples in feed.batches(seed=0, epoch=number):
             adam.zero_grad()
-            loss.total.backward()  # type: ignore[no-untyped-call]
+            samples.loss().total.backward()  # type: ignore[no-untyped-call]
             adam.step()
 
     return epoch

@@ -102,5 +102,9 @@ def test_what_prefect_was_told(one_night: Place, tmp_path: Path, sample: Path) -
     names = {run.name for run in runs}
     assert {"ingest", "check clean", "train bpr", "publish"} <= names
     assert {run.state_name for run in runs} == {"Completed"}
-    assert {each["key"] for each in artifacts} == {"night", "stages", "report"}
+    shown = {"night", "stages", "report", "train-bpr", "score-bpr", "score-popularity"}
+    assert {each["key"] for each in artifacts} == shown
+    bars = [each["data"] for each in artifacts if each["key"] == "train-bpr"]
+    assert bars == [100.0]
+    assert {tuple(run.tags) for run in runs if run.name == "train bpr"} == {("train",)}
     assert shop.ask("SELECT DISTINCT ds FROM serve.current") == [(day(6),)]

@@ -47,6 +47,7 @@ CLOCKS = {
     "started_at",
     "ended_at",
     "decided_at",
+    "kept_at",
 }
 RUNS = {"run_id", "table_version", "seconds", "cpu_seconds", "peak_mb", "pins", "modified_at"}
 RUN_LOGS = ("ops.stages", "ops.nights", "ops.checks")
@@ -151,7 +152,7 @@ class _Killer:
     def began(self, stage: str) -> None:
         self.stage, self.n_writes = stage, 0
 
-    def moved(self, done: int, total: int, note: str) -> None:
+    def moved(self, done: float, total: float, note: str) -> None:
         if self.moment.when == "moved" and self.stage == self.moment.stage:
             os.kill(os.getpid(), signal.SIGKILL)
 

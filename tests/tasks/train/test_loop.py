@@ -9,7 +9,8 @@ from tasks.errors import TrainingError
 from tasks.estimate.ranking import ndcg
 from tasks.train.arrays import Interactions, build_interactions
 from tasks.train.csr import from_keys
-from tasks.train.loop import NDCG_K, DivergedError, Holdout, Trained, train
+from tasks.train.loop import NDCG_K, Holdout, Trained, train
+from tasks.train.run import DivergedError, Step
 from tasks.train.topk import top_k
 from tests.tasks.train.planted import data_and_holdout
 
@@ -65,10 +66,14 @@ def test_given_epochs_are_made_whatever_the_holdout_says(
     assert (trained.n_epochs, trained.best_epoch, len(trained.ndcgs)) == (30, 30, 30)
 
 
-def test_progress_is_told_after_each_epoch(planted: tuple[Interactions, Holdout]) -> None:
-    told: list[tuple[int, int, float]] = []
-    trained = train("bpr", FAST, planted[0], seed=0, epochs=3, progress=lambda *a: told.append(a))
-    assert told == [(n + 1, 3, trained.losses[n]) for n in range(3)]
+def test_progress_is_told_after_each_step(planted: tuple[Interactions, Holdout]) -> None:
+    told: list[Step] = []
+    trained = train("bpr", FAST, planted[0], seed=0, epochs=3, progress=told.append)
+    n = len(planted[0].indices)
+    assert [step.n_done for step in told] == [*range(256, n, 256), n] * 3
+    assert {(step.n_epochs, step.n_samples, step.note) for step in told} == {(3, n, "")}
+    ends = [step for step in told if step.ends_epoch]
+    assert [(step.epoch, step.loss) for step in ends] == [*enumerate(trained.losses, 1)]
 
 
 def test_the_effective_sample_is_that_of_the_weights(

@@ -18,6 +18,17 @@ def epoch(dense: Matrix, seed: int = 0, number: int = 1) -> list[Triples]:
     return list(epoch_batches(make_sampler(sparse(dense)), 3, seed=seed, epoch=number))
 
 
+@given(matrices, st.integers(0, 9))
+def test_an_epoch_gone_on_with_has_the_same_batches(dense: Matrix, skip: int) -> None:
+    sampler = make_sampler(sparse(dense))
+    left = list(epoch_batches(sampler, 3, seed=0, epoch=1, skip=skip))
+    expected = epoch(dense)[skip:]
+    assert [each.entries.tolist() for each in left] == [each.entries.tolist() for each in expected]
+    assert [each.negatives.tolist() for each in left] == [
+        each.negatives.tolist() for each in expected
+    ]
+
+
 @given(matrices)
 def test_each_comparable_positive_comes_once_with_an_item_the_user_does_not_have(
     dense: Matrix,

@@ -1,4 +1,4 @@
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +145,28 @@ def test_blocks_of_last_steps_are_bounded() -> None:
     blocks = [steps for _, steps in last_steps(rows, np.arange(20_000), LENGTH)]
     assert len(blocks) > 3
     assert max(steps.items.size for steps in blocks) <= 1 << 14
+
+
+@given(histories, st.integers(0, 9), st.booleans())
+def test_an_epoch_gone_on_with_has_the_same_batches(
+    rows: list[list[int]], skip: int, with_negatives: bool
+) -> None:
+    made = sampler(rows, with_negatives=with_negatives)
+    whole = list(epoch_steps(made, 2, seed=0, epoch=1))
+    left = list(epoch_steps(made, 2, seed=0, epoch=1, skip=skip))
+    for one, two in zip(whole[skip:], left, strict=True):
+        for name in ("inputs", "sizes", "places", "targets", "negatives"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+@given(histories, st.integers(1, 5))
+def test_parts_of_a_batch_are_its_sequences(rows: list[list[int]], n_parts: int) -> None:
+    for batch in epoch_steps(sampler(rows, with_negatives=True), 4, seed=0, epoch=1):
+        bounds = [len(batch.sizes) * n // n_parts for n in range(n_parts + 1)]
+        parts = [batch.part(*each) for each in pairwise(bounds) if each[0] < each[1]]
+        assert [each for part in parts for each in predicted(part)] == predicted(batch)
+        for part in parts:
+            assert part.negatives is not None
+            assert len(part.negatives) == len(part.places) == part.sizes.sum()
+            real = np.arange(part.inputs.shape[1]) < part.sizes[:, None]
+            assert part.places.tolist() == np.flatnonzero(real).tolist()

@@ -73,7 +73,7 @@ ROWS = {
         SELECT
             'v1', 'snips', 'pairs', 'recall', 20, 'all', 'all', 0.4, 0.1, 0.2, 0.6, 300, 900,
             400.0, 'a mean over pairs', {DS}, 'bpr'""",
-    "train.epochs": f"SELECT 1, 0.7, 0.1, 0.5, true, {DS}, 'bpr'",
+    "train.epochs": f"SELECT 1, 0.7, 0.1, 0.5, 1, true, {DS}, 'bpr'",
     "train.policy_values": f"""
         SELECT
             'click', 'uniform', 'each item is as likely', 'all', 'all', 'all positions', 'snips',
@@ -101,6 +101,10 @@ ROWS = {
             {{kind: 'taste', n_users: 2, last_at: NULL}}, ['in stock'], NULL
         FROM serve.candidates""",
     "serve.shortfalls": f"SELECT 'rel', {DS}, 'cid', 1, 3, 2, 'nothing else is unseen'",
+    "ops.models": f"""
+        SELECT
+            'rel', 'bpr', 'v1', '{{}}', 1, 0.2, 0.1, 3, 4, 5, 1, false, NULL, ['train.examples@1'],
+            '3', '2', 'cpu', 1.5, {LATER}, {DS}""",
     "ops.files": f"""
         SELECT
             'f1', 'events', 'events/1.jsonl', 'abc', 100, {LATER}, {LATER}, 'ingested', NULL,
