@@ -28,6 +28,7 @@ from tasks.estimate.ranking import ndcg
 from tasks.train.arrays import Interactions
 from tasks.train.csr import BoolArray, Csr, OffsetArray
 from tasks.train.feeds import Feed, StepFeed, TripleFeed
+from tasks.train.row_adam import RowAdam
 from tasks.train.scoring import best_items
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -204,11 +205,8 @@ class _GradientRun:
         self.name, self.config, self.data, self.seed = name, config, data, seed
         self.device = resolved(device)
         self.model = model.to(self.device)
-        # SparseAdam's step costs by the rows in the batch, Adam's by all rows. On one core, 8,192
-        # triples, 200,000 rows of 64: 35 ms against 25 (not fused 100); it is ahead with 4,096
-        # triples (20 against 24) or with more rows
         sparse = isinstance(model, GradientModel) and model.sparse_gradients
-        adam = torch.optim.SparseAdam if sparse else partial(torch.optim.Adam, fused=True)
+        adam = RowAdam if sparse else partial(torch.optim.Adam, fused=True)
         self.optimiser = adam(model.parameters(), lr=config.learning_rate)
         self.feed = self._feed()
         self.losses: list[float] = []
@@ -270,7 +268,7 @@ class _GradientRun:
                 self._diverged(epoch, value)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
             total += value * n
             of_batch = _sums(found.weights, n)
             w, ww = w + of_batch[0], ww + of_batch[1]

@@ -56,7 +56,8 @@ def _scores(user_vector: FloatArray, item_vectors: FloatArray) -> FloatArray:
     scorer = VectorScorer(user_vector, item_vectors)
     block = np.empty((ROW_STEP, len(item_vectors)), dtype=np.float32)
     scorer.write(0, 1, block)
-    return block[0]
+    scores: FloatArray = block[0]
+    return scores
 
 
 def _left(keys: OffsetArray, place: OffsetArray, seen: Csr, k: int) -> OffsetArray:
