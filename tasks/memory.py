@@ -1,4 +1,4 @@
-"""Give memory that is free back to the system: allocators keep it, each stage on top of the last."""
+"""Give memory that is free back to the system: allocators keep it, stage upon stage."""
 
 import ctypes
 from contextlib import suppress
