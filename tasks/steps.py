@@ -37,6 +37,7 @@ from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
 from tasks.measure import Cost, measured
+from tasks.memory import give_back
 from tasks.night import Night, Outcome
 from tasks.progress import Watcher, watched_by, watcher
 from tasks.records import TableVersion
@@ -151,6 +152,7 @@ def _label(name: str, args: Sequence[object]) -> str:
 def _noted(work: Work[P], night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
     label, started_at = _label(work.__name__, args), datetime.now(UTC)
     watcher().began(label)
+    give_back()
     try:
         with measured() as cost, as_storage_errors(label):
             after, written = work(night, *args, **kwargs)

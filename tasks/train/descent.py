@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from models.contract import GradientConfig, GradientModel, SequenceModel
 from tasks.errors import TrainingError
 from tasks.train.feeds import Samples
+from tasks.train.row_adam import RowAdam
 
 
 class Passed(NamedTuple):
@@ -59,11 +60,9 @@ class Descent:
         device: torch.device,
     ) -> None:
         self.name, self.model, self.config, self.device = name, model, config, device
-        # SparseAdam's step costs by the rows in the batch, Adam's by all rows. On one core, 8,192
-        # triples, 200,000 rows of 64: 35 ms against 25 (not fused 100); it is ahead with 4,096
-        # triples (20 against 24) or with more rows
+        # a step costs by the rows in the batch, and Adam's by all rows
         sparse = isinstance(model, GradientModel) and model.sparse_gradients
-        adam = torch.optim.SparseAdam if sparse else partial(torch.optim.Adam, fused=True)
+        adam = RowAdam if sparse else partial(torch.optim.Adam, fused=True)
         self.optimiser = adam(model.parameters(), lr=config.learning_rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.n_parts = 1  # that each batch is cut in

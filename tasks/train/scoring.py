@@ -9,7 +9,9 @@ import torch
 
 from models.contract import FloatArray, Recommender
 from tasks.train.csr import BoolArray, Csr, IntArray, OffsetArray
-from tasks.train.topk import TopK, iter_lists, iter_top_k, joined, rows_of, top_k, unrankable
+from tasks.train.topk import TopK, iter_lists, joined, rows_of, unrankable
+from tasks.train.topk_alike import are_alike, iter_lists_alike
+from tasks.train.topk_bounded import iter_lists_bounded
 from tasks.train.topk_cuda import iter_lists_on
 
 
@@ -47,7 +49,8 @@ def best_items(
     """The k best of all items the model knows, for users by position; the rest as in `top_k`."""
     if model.has_vectors:
         vectors = model.user_vectors()[rows], model.item_vectors()
-        return top_k(*vectors, k, seen=seen, allowed=allowed)
+        lists = iter_lists_alike if are_alike(vectors[0]) else iter_lists_bounded
+        return joined(lists(*vectors, k, seen=seen, allowed=allowed), k)
     kept = np.flatnonzero(np.ones(model.n_items) if allowed is None else allowed)
     scorer = ModelScorer(model, rows, kept)
     return joined(iter_lists(scorer, k, seen=seen, kept=kept.astype(np.int32)), k)
@@ -85,9 +88,11 @@ def _lists(
         return iter_lists(scorer, k, seen=seen, threads=threads)
     of_users = _vectors(model.user_vectors(), model.cold_user_vector(), users.at)
     of_items = _vectors(model.item_vectors(), model.cold_item_vector(), items.at)
+    if are_alike(of_users):
+        return iter_lists_alike(of_users, of_items, k, seen=seen)
     if device.type == "cuda":
         return iter_lists_on(device, of_users, of_items, k, seen=seen)
-    return iter_top_k(of_users, of_items, k, seen=seen, threads=threads)
+    return iter_lists_bounded(of_users, of_items, k, seen=seen, threads=threads)
 
 
 def _vectors(known: FloatArray, cold: FloatArray | None, at: IntArray) -> FloatArray:

@@ -358,7 +358,7 @@ def _select(scores: FloatArray, k: int, layout: _Layout, bests: FloatArray) -> T
     gathered = grouped[rows, :, groups]  # [groups that reach the bound, group]
     reached = np.flatnonzero(gathered >= bound[rows][:, None])
     nth, member = np.divmod(reached, layout.group)
-    keys = _keys(gathered[nth, member], member * layout.n_groups + groups[nth])
+    keys = keys_of(gathered[nth, member], member * layout.n_groups + groups[nth])
     table = _table(keys, rows[nth], len(scores), k)
     for row in np.flatnonzero(is_crowded):
         table[row, :k] = _sorted_alone(scores[row], k)
@@ -377,8 +377,8 @@ def _bound(bests: FloatArray, k: int, coarse: int) -> FloatArray:
     return np.maximum(kth, LOWEST)
 
 
-def _keys(scores: FloatArray, columns: OffsetArray) -> OffsetArray:
-    """One int64 each, that orders as (-score, column)."""
+def keys_of(scores: FloatArray, columns: OffsetArray) -> OffsetArray:
+    """One int64 each, that orders as (-score, column); `decoded` turns them back."""
     # floats order as their bits do once those of negative ones are flipped; + 0: -0.0 is 0.0
     bits = (scores + np.float32(0)).view(np.int32)
     ascending = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
@@ -402,7 +402,7 @@ def _sorted_alone(scores: FloatArray, k: int) -> OffsetArray:
     equal = np.flatnonzero(scores == kth)[: n_best - len(above)]
     columns = np.concatenate([above, equal])
     keys = np.full(k, NOTHING, dtype=np.int64)
-    keys[: len(columns)] = _keys(scores[columns], columns)
+    keys[: len(columns)] = keys_of(scores[columns], columns)
     return keys
 
 

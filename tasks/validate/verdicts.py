@@ -29,7 +29,7 @@ def _verdict(table: str, check: Check, result: Any, n_rows: int | None) -> Check
     error = _error(result.exception_info)
     if error is not None:
         return _record(table, check, observed=error, n_rows=n_rows)
-    observed, n_unexpected = _seen(result.result)
+    observed, n_unexpected = _seen({"element_count": n_rows, **result.result})
     return _record(
         table,
         check,
@@ -107,7 +107,7 @@ def _broken(count: int, n_rows: int | None) -> tuple[str | None, int]:
 
 def _selected(count: int, rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, int]:
     """A query's one row may say itself what it saw and in how many rows."""
-    if count == 1 and "observed" in rows[0]:
+    if count == 1 and rows and "observed" in rows[0]:
         return str(rows[0]["observed"]), int(rows[0].get("n_unexpected", 1))
     return f"{count:,} rows" if count else None, count
 
