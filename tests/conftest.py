@@ -3,11 +3,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tasks.sample import ShopSettings, write_sample
 from tests.scenarios.nights import Place, found
 
 LONG = ("tests/flows", "tests/scenarios")  # first, so that no worker is left with one at the end
+
+
+# A machine that is busy is no failure.
+settings.register_profile("nightrank", deadline=None)
+settings.load_profile("nightrank")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
