@@ -64,12 +64,12 @@ def test_its_standard_error_worked_out_by_hand() -> None:
 
 
 def test_an_interval_far_from_the_ends_is_symmetric() -> None:
-    found = told(pairs(*[[1, 0]] * 3, *[[1, 1]] * 3), [0] * 12, [1] * 12)
+    found = told(pairs(*[[1, 0]] * 12, *[[1, 1]] * 12), [0] * 48, [1] * 48)
     row = found["snips", "pairs", "recall", 2]
     assert row.value == 0.75
-    assert row.se == pytest.approx(math.sqrt(6 / 5 * 6) * 0.25 / 6)
-    assert row.lower == pytest.approx(0.75 - 2.570582 * (row.se or 0))  # t of six users
-    assert row.upper == pytest.approx(0.75 + 2.570582 * (row.se or 0))
+    assert row.se == pytest.approx(math.sqrt(24 / 23 * 24) * 0.25 / 24)
+    assert row.lower == pytest.approx(0.75 - 2.068658 * (row.se or 0))  # t of 24 users
+    assert row.upper == pytest.approx(0.75 + 2.068658 * (row.se or 0))
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1000))
