@@ -57,6 +57,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.propensities
 	$(BIN)/python -m tests.benchmarks.topk
+	$(BIN)/python -m tests.benchmarks.whole_night
 	$(BIN)/python -m tests.benchmarks.sasrec_speed
 	$(BIN)/python -m tests.benchmarks.sasrec_quality
 

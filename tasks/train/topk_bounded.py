@@ -21,7 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.train.csr import BoolArray, Csr, IntArray, OffsetArray
-from tasks.train.topk import FloatArray, TopK, VectorScorer, iter_lists, iter_top_k, joined, refuse
+from tasks.train.topk import (
+    MOST_ROWS,
+    FloatArray,
+    TopK,
+    VectorScorer,
+    iter_lists,
+    iter_top_k,
+    joined,
+    refuse,
+)
 
 LEAST_ITEMS = 8192  # fewer are all scored
 USERS = 65_536  # that are put to blocks together
@@ -29,7 +38,7 @@ BLOCK = 2048  # users of a block
 FIRST = 64  # one item of so many is scored for everyone
 SAMPLE = 64  # items by which users are put to blocks
 STEP = 64  # items scored are a multiple: at the edge of a product BLAS may round otherwise
-MOST = 0.6  # share of items left; with more than that all are scored from then on
+MOST = 0.6  # share of the scores left; with more than that all are made, from then on
 GRID = 512  # norms between which the bounds of a block are taken
 Floats = npt.NDArray[np.float64]
 
@@ -84,16 +93,24 @@ def iter_lists_bounded(
     vectors = item_vectors[kept]
     bounds = _bounds(user_vectors, vectors)
     promising = _most_promising(bounds, k)
-    share = 0.0
+    helps = True
     for start in range(0, n_users, USERS):
         rows = np.arange(start, min(start + USERS, n_users))
         users, hidden = user_vectors[rows], None if seen is None else seen.take(rows)
         work = _Work(users, vectors, everything, hidden, k, threads)
-        if share > MOST:
+        lists = work.bounded(bounds, rows, promising) if helps else None
+        if lists is None:
+            helps = False
             yield from work.lists(np.arange(len(rows)), np.arange(len(kept), dtype=np.int32))
-            continue
-        lists, share = work.bounded(bounds, rows, promising)
-        yield lists
+        else:
+            yield from _cut(lists)
+
+
+def _cut(lists: TopK) -> Iterator[TopK]:
+    """The same lists by few users: their rows are written as they come."""
+    for start in range(0, len(lists.items), MOST_ROWS):
+        some = slice(start, start + MOST_ROWS)
+        yield TopK(lists.items[some], lists.scores[some], lists.counts[some])
 
 
 def _bounds(user_vectors: FloatArray, item_vectors: FloatArray) -> _Bounds:
@@ -141,26 +158,25 @@ class _Work:
         kept = self.kept[columns]
         return iter_lists(scorer, self.k, seen=hidden, kept=kept, threads=self.threads)
 
-    def bounded(
-        self, bounds: _Bounds, rows: OffsetArray, promising: IntArray
-    ) -> tuple[TopK, float]:
-        """The lists of all items, in the order of the users, and the share of the items scored.
+    def bounded(self, bounds: _Bounds, rows: OffsetArray, promising: IntArray) -> TopK | None:
+        """The lists of all items, in the order of the users; None where bounds rule out little.
 
         `rows` are the users' places in the bounds.
         """
         n, k = len(self.users), self.k
-        first = joined(self.lists(np.arange(n), promising), k)
-        reached = first.scores[:, k - 1].astype(np.float64)  # [n], -inf where fewer are left
+        found = joined(self.lists(np.arange(n), promising), k)
+        reached = found.scores[:, k - 1].astype(np.float64)  # [n], -inf where fewer are left
         order = _by_need(bounds, rows, reached)
-        found, n_scored = first, 0  # the lists take the places of those that they are better than
-        for start in range(0, n, BLOCK):
-            some = order[start : start + BLOCK]
-            columns = bounds.needed(rows[some], reached[some])
-            n_scored += len(columns) * len(some)
-            part = joined(self.lists(some, columns), k)
+        blocks = [order[start : start + BLOCK] for start in range(0, n, BLOCK)]
+        columns = [bounds.needed(rows[some], reached[some]) for some in blocks]
+        n_scored = sum(len(some) * len(of) for some, of in zip(blocks, columns, strict=True))
+        if n_scored > MOST * n * len(self.items):
+            return None
+        for some, of in zip(blocks, columns, strict=True):
+            part = joined(self.lists(some, of), k)
             found.items[some], found.scores[some] = part.items, part.scores
             found.counts[some] = part.counts
-        return found, n_scored / n / len(self.items)
+        return found
 
 
 def _by_need(bounds: _Bounds, rows: OffsetArray, reached: Floats) -> OffsetArray:
