@@ -1,7 +1,8 @@
 # make nightly   set up, make a sample shop if landing/ is empty, and run a whole night
 # make test      set up, and run every check and test
 # make soak      the long tests: many seeds, many kills
-# make bench     speed and truth, measured (long)
+# make bench     speed, quality and truth, measured (long), and the book of them; RECBOLE=PYTHON
+#                of an environment with RecBole measures that beside ours
 # make lint      the static checks alone
 # make clean     remove what was set up; landing/, truth/ and lake/ stay
 
@@ -58,6 +59,8 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.topk
 	$(BIN)/python -m tests.benchmarks.sasrec_speed
 	$(BIN)/python -m tests.benchmarks.sasrec_quality
+	$(BIN)/python -m tests.benchmarks.recbole_speed $(if $(RECBOLE),--peer $(RECBOLE))
+	$(BIN)/python -m tests.benchmarks.book
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
