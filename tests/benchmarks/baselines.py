@@ -69,6 +69,11 @@ CANDIDATES: dict[str, list[Settings]] = {
         (8192, 0.005, 3, 0.1, 0.01),
         *[(8192, 0.005, 4, 0.01, each) for each in (0.03, 0.1, 0.3)],
         (8192, 0.002, 4, 0.01, 0.1),
+    )
+    + _tried(
+        "batch_size learning_rate patience init_scale regularisation decay",
+        *[(2048, rate, 4, 0.01, 0.0, 1e-5) for rate in (0.002, 0.003, 0.005)],
+        (2048, 0.003, 4, 0.01, 0.0, 2e-5),
     ),
     "lightgcn": _tried(
         "batch_size learning_rate patience init_scale regularisation n_layers",
@@ -190,6 +195,7 @@ def summary(results: Cell) -> Cell:
             continue
         mean = np.mean([cell["test"] for cell in cells], axis=0)
         told[name] = {
+            "settings": settings,
             "recall": round(float(mean[0]), 4),
             "ndcg": round(float(mean[1]), 4),
             "seeds": len(cells),

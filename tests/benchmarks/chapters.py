@@ -67,11 +67,16 @@ def baselines(results: Results) -> Chapter:
     rows: list[tuple[object, ...]] = []
     goals = []
     for name, told in summary.items():
-        own = [cell for cell in cells if cell["model"] == name]
+        own = [
+            cell for cell in cells if (cell["model"], cell["settings"]) == (name, told["settings"])
+        ]
         there = published.get(name, [None, None])
         spent = _means([cell.get("cpu_seconds_to_published") for cell in own], 1)
         rows.append(
-            (name, told["seeds"], told["recall"], told["ndcg"], *there, told["cpu_seconds"], spent)
+            (
+                *(name, _listed(told["settings"]), told["seeds"], told["recall"], told["ndcg"]),
+                *(*there, told["cpu_seconds"], spent),
+            )
         )
         goals += [
             Goal(
@@ -85,7 +90,8 @@ def baselines(results: Results) -> Chapter:
             if name in published
         ]
     head = (
-        *("model", "seeds", "Recall@20", "NDCG@20", "published Recall@20", "published NDCG@20"),
+        *("model", "settings", "seeds", "Recall@20", "NDCG@20"),
+        *("published Recall@20", "published NDCG@20"),
         *("CPU s of training", "CPU s to published NDCG@20 on validation"),
     )
     where = results["environment"]
@@ -195,7 +201,7 @@ def topk(results: Results) -> Chapter:
     ]
     versions = {"python": results["python"], **results["versions"]}
     where = f"{results['cpu']}, {results['cores']} cores"
-    return Chapter(Origin(where, _listed(versions), results["date"], "1"), tables)
+    return Chapter(Origin(where, _listed(versions), results["date"]), tables)
 
 
 def coat(results: Results) -> Chapter:
@@ -311,7 +317,7 @@ def _of_cells(cells: Iterable[Results]) -> Origin:
         _distinct(f"{each['cpu']}, {each['cores']} cores" for each in where),
         _distinct(versions),
         _distinct(cell["on"] for cell in known),
-        _distinct(seeds) or "1",
+        _distinct(seeds) or None,
     )
 
 
