@@ -1,7 +1,8 @@
 # make nightly   set up, make a sample shop if landing/ is empty, and run a whole night
 # make test      set up, and run every check and test
 # make soak      the long tests: many seeds, many kills
-# make bench     speed and truth, measured (long)
+# make bench     speed, quality and truth, measured (long), and the book of them; RECBOLE=PYTHON
+#                of an environment with RecBole measures that beside ours, CICERONE=PROGRAM the night
 # make gpu       steps and lists on a GPU against their floors; skipped where there is none
 # make lint      the static checks alone
 # make clean     remove what was set up; landing/, truth/ and lake/ stay
@@ -57,9 +58,11 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.propensities
 	$(BIN)/python -m tests.benchmarks.topk
-	$(BIN)/python -m tests.benchmarks.whole_night
+	$(BIN)/python -m tests.benchmarks.whole_night $(if $(CICERONE),--peer $(CICERONE))
 	$(BIN)/python -m tests.benchmarks.sasrec_speed
 	$(BIN)/python -m tests.benchmarks.sasrec_quality
+	$(BIN)/python -m tests.benchmarks.recbole_speed $(if $(RECBOLE),--peer $(RECBOLE))
+	$(BIN)/python -m tests.benchmarks.book
 
 gpu: $(READY)
 	$(BIN)/pytest tests/tasks/train/test_gpu.py

@@ -3,10 +3,13 @@
     score(u, i) = p_u . q_i + b_i
     L = sum_B w softplus(score(u, j) - score(u, i)) / sum_B w          (BPR-OPT, section 4.1)
       + lambda/2 mean_B (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2)
+      + mu/2 (|P|^2 + |Q|^2 + |b|^2)
 
 S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, "BPR: Bayesian Personalized
 Ranking from Implicit Feedback", UAI 2009. One lambda for all factors, and Adam in place of
-plain SGD, are our choices.
+plain SGD, are our choices. So is mu: under Adam it draws most on what is seldom in a batch, and
+finds more, sooner, than lambda does (Amazon Baby). It makes gradients dense, so that a step costs
+by all users and items; without it a step costs by those in the batch.
 
 The weight of a triple is w = c^alpha / e. c is the strength of the positive: the summed weight
 of what u did with i; alpha = 0 is the paper, alpha > 0 is our addition for repeated and mixed
@@ -47,6 +50,7 @@ class BPRConfig(GradientConfig):
 
     n_factors: int = 64  # k, length of p_u and q_i
     regularisation: float = 0.01  # lambda_Theta, a triple
+    decay: float = 0.0  # mu, a step
     init_scale: float = 0.1  # standard deviation of the first p_u and q_i
     strength_power: float = 1.0  # alpha, exponent of a positive's weight; 0 is the paper
     weighting: Literal["none", "ips"] = "none"
@@ -56,6 +60,7 @@ class BPRConfig(GradientConfig):
         super().__post_init__()
         require(self.n_factors >= 1, "n_factors must be at least 1")
         require(self.regularisation >= 0, "regularisation must not be negative")
+        require(self.decay >= 0, "decay must not be negative")
         require(self.init_scale > 0, "init_scale must be positive")
         require(self.strength_power >= 0, "strength_power must not be negative")
         require(self.weighting in ("none", "ips"), 'weighting must be "none" or "ips"')
@@ -76,7 +81,6 @@ class BPR(GradientModel):
     behaviours: ClassVar[str] = "summed weight per user and item, to the power alpha"
     serves_cold_users: ClassVar[bool] = False
     serves_cold_items: ClassVar[bool] = False
-    sparse_gradients: ClassVar[bool] = True
     row_kinds: ClassVar[Mapping[str, Literal["users", "items", "nodes"]]] = {
         "p": "users",
         "q": "items",
@@ -93,6 +97,7 @@ class BPR(GradientModel):
         if not isinstance(config, BPRConfig):
             raise TypeError(f"BPR needs a BPRConfig, not {type(config).__name__}")
         self.config = config
+        self.sparse_gradients = config.decay == 0
         k, scale = config.n_factors, config.init_scale
         self.p = nn.Parameter(torch.randn(n_users, k) * scale)  # [n_users, k]
         self.q = nn.Parameter(torch.randn(n_items, k) * scale)  # [n_items, k]
@@ -100,18 +105,25 @@ class BPR(GradientModel):
 
     def loss(self, batch: Batch) -> Loss:
         """Loss of B triples; needs batch.propensity when weighting is "ips"."""
-        p_u = embedding(batch.users, self.p, sparse=True)  # [B, k]
+        sparse = self.sparse_gradients
+        p_u = embedding(batch.users, self.p, sparse=sparse)  # [B, k]
         pairs = torch.cat([batch.positives, batch.negatives])  # [2B]
-        q = embedding(pairs, self.q, sparse=True)  # [2B, k]
-        b = embedding(pairs, self.b, sparse=True).squeeze(1)  # [2B]
+        q = embedding(pairs, self.q, sparse=sparse)  # [2B, k]
+        b = embedding(pairs, self.b, sparse=sparse).squeeze(1)  # [2B]
         q_i, q_j = q.chunk(2)  # [B, k] each
         b_i, b_j = b.chunk(2)  # [B] each
         margin = (p_u * (q_i - q_j)).sum(1) + b_i - b_j  # [B]
         w = self._weight(batch)  # [B]
         bpr = (w * softplus(-margin)).sum() / w.sum()  # []
         squares = (p_u.square().sum() + q.square().sum() + b.square().sum()) / len(margin)  # []
-        l2 = self.config.regularisation / 2 * squares  # []
+        l2 = self.config.regularisation / 2 * squares + self._decay()  # []
         return Loss(bpr + l2, {"bpr": bpr, "l2": l2}, weights=w)
+
+    def _decay(self) -> Tensor | float:
+        mu = self.config.decay
+        if mu == 0:
+            return 0.0
+        return mu / 2 * (self.p.square().sum() + self.q.square().sum() + self.b.square().sum())
 
     def _weight(self, batch: Batch) -> Tensor:
         strength = batch.weights.pow(self.config.strength_power)  # [B]

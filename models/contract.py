@@ -260,7 +260,7 @@ class ClosedFormModel(Recommender):
 class GradientModel(Recommender):
     """A model trained batch by batch."""
 
-    sparse_gradients: ClassVar[bool] = False  # every parameter gets sparse gradients, or none
+    sparse_gradients: bool = False  # every parameter gets sparse gradients, or none
 
     def prepare(self, data: Positives) -> None:
         """Take from the training data what the loss needs beside batches; called once, first."""

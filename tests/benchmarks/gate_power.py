@@ -7,11 +7,12 @@ makes the true value of the lists after the cut what it shall be. Both are laid 
 compared as a night compares them, and judged by the gate of the default settings.
 
 Writes results/gate_power.json, one world at a time, so that it goes on where it was stopped.
-python -m tests.benchmarks.gate_power [worlds]
+python -m tests.benchmarks.gate_power [worlds]; --quick judges the nights of the first world anew,
+tells them beside what is in the file, and writes nothing.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -229,21 +230,35 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def of_seed(seed: int) -> list[dict[str, Any]]:
+    """The judged nights of one world."""
+    with tempfile.TemporaryDirectory() as root:
+        world = build(ShopSettings(seed=seed), Path(root))
+        return [row for night in nights(world) for row in judged(night, seed)]
+
+
 def main() -> None:
     """Judge the nights of the worlds that are missing, and write the curve."""
-    n_worlds = int(sys.argv[1]) if len(sys.argv) > 1 else WORLDS
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("worlds", type=int, nargs="?", default=WORLDS)
+    parser.add_argument("--quick", action="store_true", help="one world, anew; not written")
+    asked = parser.parse_args()
+    n_worlds = asked.worlds
     rows = json.loads(RESULTS.read_text())["nights"] if RESULTS.exists() else []
+    if asked.quick:
+        print("now:", *summary(of_seed(FIRST_SEED)), sep="\n")
+        if known := [row for row in rows if row["seed"] == FIRST_SEED]:
+            print("in the file:", *summary(known), sep="\n")
+        return
     for seed in range(FIRST_SEED, FIRST_SEED + n_worlds):
         if seed in {row["seed"] for row in rows}:
             continue
-        with tempfile.TemporaryDirectory() as root:
-            world = build(ShopSettings(seed=seed), Path(root))
-            rows += [row for night in nights(world) for row in judged(night, seed)]
+        rows += of_seed(seed)
         curve = summary(rows)
         gate = Settings().gate.model_dump()
         RESULTS.write_text(json.dumps({"gate": gate, "curve": curve, "nights": rows}) + "\n")
         print(f"world {seed - FIRST_SEED + 1} of {n_worlds}", flush=True)
-    for row in curve:
+    for row in summary(rows):
         print(row)
 
 

@@ -2,9 +2,11 @@
 
 Clicks; three stated policies; the first position and all positions. Writes
 results/known_truth.json, world by world: `make bench`. A run that was stopped goes on where it was;
-after a whole one the next starts over.
+after a whole one the next starts over. --quick measures the first world of each kind anew, tells it
+beside what is in the file, and writes nothing.
 """
 
+import argparse
 import json
 import tempfile
 import time
@@ -111,8 +113,29 @@ def _write(found: Figures) -> None:
     )
 
 
+def of_seed(settings: ShopSettings, seed: int) -> Figures:
+    """The figures of one world."""
+    with tempfile.TemporaryDirectory(prefix="nightrank-bench-") as folder:
+        return measure(build(replace(settings, seed=seed), Path(folder)))
+
+
+def again() -> None:
+    """The first world of each kind anew, beside what the file holds."""
+    kept: Figures = json.loads(RESULTS.read_text())["worlds"] if RESULTS.exists() else {}
+    for kind, (settings, _) in PLAN.items():
+        known = kept.get(kind, {}).get("1", {})
+        for case, figures in of_seed(settings, 1).items():
+            print(f"{kind} 1, {case}, now: {figures}", flush=True)
+            print(f"{kind} 1, {case}, in the file: {known.get(case)}", flush=True)
+
+
 def main() -> None:
     """Measure what is not measured yet, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="a world of each kind; not written")
+    if parser.parse_args().quick:
+        again()
+        return
     found = _begun()
     for kind, (settings, n_seeds) in PLAN.items():
         worlds = found["worlds"][kind]
@@ -120,8 +143,7 @@ def main() -> None:
             if str(seed) in worlds:
                 continue
             started = time.perf_counter()
-            with tempfile.TemporaryDirectory(prefix="nightrank-bench-") as folder:
-                worlds[str(seed)] = measure(build(replace(settings, seed=seed), Path(folder)))
+            worlds[str(seed)] = of_seed(settings, seed)
             _write(found)
             seconds = time.perf_counter() - started
             left = (n_seeds - len(worlds)) * seconds / 60

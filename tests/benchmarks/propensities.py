@@ -3,9 +3,11 @@
 Known: e, how likely each shown item was to be shown (tests/scenarios/exposures.py), and the mean
 liking of what could have been shown. Measured over shops of several seeds: the mean absolute error
 of e, where the estimator is of e; the errors of IPS and SNIPS of the known mean; the effective
-sample size. A seed that was measured is not measured again: remove the file to begin anew.
+sample size. A seed that was measured is not measured again: remove the file to begin anew. --quick
+measures the first seed anew, tells it beside what is in the file, and writes nothing.
 """
 
+import argparse
 import json
 import tempfile
 from collections.abc import Iterator
@@ -53,6 +55,8 @@ def told(rows: list[dict[str, Any]]) -> Iterator[str]:
     """A line of each estimator, over the seeds."""
     for name in ESTIMATORS:
         of_name = [row for row in rows if row["estimator"] == name]
+        if not of_name:
+            continue
         means = {
             measured: np.mean([row[measured] for row in of_name])
             for measured in ("mae", "naive", "ips", "snips", "ess")
@@ -63,15 +67,26 @@ def told(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{name:28s} {numbers}, sd of snips {spread:.4f}"
 
 
+def of_seed(seed: int) -> list[dict[str, Any]]:
+    """The rows of one shop."""
+    with tempfile.TemporaryDirectory() as folder:
+        return list(measure(build(ShopSettings(n_days=N_DAYS, seed=seed), Path(folder))))
+
+
 def main() -> None:
     """Measure the seeds that were not, and write the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="one seed, anew; not written")
+    asked = parser.parse_args()
     rows: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    if asked.quick:
+        print("now:", *told(of_seed(SEEDS[0])), sep="\n")
+        print("in the file:", *told([each for each in rows if each["seed"] == SEEDS[0]]), sep="\n")
+        return
     for seed in SEEDS:
         if any(row["seed"] == seed for row in rows):
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            world = build(ShopSettings(n_days=N_DAYS, seed=seed), Path(folder))
-            rows += measure(world)
+        rows += of_seed(seed)
         lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
         RESULTS.write_text(f"[\n{lines}\n]\n")
     for line in told(rows):

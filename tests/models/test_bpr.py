@@ -56,6 +56,21 @@ def test_parts_add_up_and_lambda_counts_every_vector_of_the_triple() -> None:
     assert loss.parts["l2"].item() == pytest.approx(0.25 * squares / 3, rel=1e-5)
 
 
+def test_mu_counts_every_vector_of_the_model() -> None:
+    m, given = model(regularisation=0.0, decay=0.5), batch([1.0, 1.0, 1.0])
+    squares = (m.user_vectors()[:, :4] ** 2).sum() + (m.item_vectors() ** 2).sum()
+    assert m.loss(given).parts["l2"].item() == pytest.approx(0.25 * squares, rel=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-3])
+def test_gradients_are_sparse_unless_all_vectors_are_drawn_on(decay: float) -> None:
+    m = model(decay=decay)
+    m.loss(batch([1.0, 1.0, 1.0])).total.backward()  # type: ignore[no-untyped-call]
+    for name, parameter in m.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.is_sparse == (decay == 0) == m.sparse_gradients, name
+
+
 def test_ips_without_a_propensity_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the propensity"):
         model(weighting="ips").loss(batch([1.0, 1.0, 1.0]))

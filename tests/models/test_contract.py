@@ -24,6 +24,7 @@ FAST: dict[str, dict[str, object]] = {
 }
 VARIANTS = [(name, FAST[name]) for name in MODELS]
 VARIANTS += [("bpr", {**FAST["bpr"], "weighting": "ips", "strength_power": 0.0})]
+VARIANTS += [("bpr", {**FAST["bpr"], "decay": 1e-4})]
 VARIANTS += [("ials", {**FAST["ials"], "exact": True})]
 VARIANTS += [("sasrec", {**FAST["sasrec"], "loss": loss}) for loss in ("bce", "full")]
 

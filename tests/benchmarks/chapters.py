@@ -1,0 +1,342 @@
+"""What the book tells of each benchmark: functions from a result file's JSON to a Chapter."""
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+Results = Any  # parsed JSON
+PUBLISHED_SHARE = 0.99  # of a published figure that a mean must reach: no more than 1 % below
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file says of where its figures are from; None where it does not say."""
+
+    machine: str | None = None
+    versions: str | None = None
+    dates: str | None = None
+    seeds: str | None = None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure, and what it is to reach; it is at least as great as the bound, or at most."""
+
+    what: str
+    value: float | None  # None: not measured
+    bound: float
+    at_most: bool = False
+    n_seeds: int | None = None
+    wanted_seeds: int = 1
+
+    @property
+    def verdict(self) -> str:
+        """Met, or how it falls short."""
+        if self.value is None:
+            return "not measured"
+        good = self.value <= self.bound if self.at_most else self.value >= self.bound
+        if not good:
+            return "NOT MET"
+        if self.n_seeds is not None and self.n_seeds < self.wanted_seeds:
+            return f"met on {self.n_seeds} of {self.wanted_seeds} seeds, the others not measured"
+        return "met"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a head, as many cells each."""
+
+    head: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One benchmark's results."""
+
+    origin: Origin
+    tables: list[Table]
+    goals: list[Goal] = field(default_factory=list)
+
+
+def baselines(results: Results) -> Chapter:
+    """Amazon Baby."""
+    cells, summary, published = (results[key] for key in ("cells", "summary", "published"))
+    rows: list[tuple[object, ...]] = []
+    goals = []
+    for name, told in summary.items():
+        own = [
+            cell for cell in cells if (cell["model"], cell["settings"]) == (name, told["settings"])
+        ]
+        there = published.get(name, [None, None])
+        spent = _means([cell.get("cpu_seconds_to_published") for cell in own], 1)
+        rows.append(
+            (
+                *(name, _listed(told["settings"]), told["seeds"], told["recall"], told["ndcg"]),
+                *(*there, told["cpu_seconds"], spent),
+            )
+        )
+        goals += [
+            Goal(
+                f"{name}: mean {metric}@20, share of published",
+                told["of_published"][at],
+                PUBLISHED_SHARE,
+                n_seeds=told["seeds"],
+                wanted_seeds=3,
+            )
+            for at, metric in enumerate(("Recall", "NDCG"))
+            if name in published
+        ]
+    head = (
+        *("model", "settings", "seeds", "Recall@20", "NDCG@20"),
+        *("published Recall@20", "published NDCG@20"),
+        *("CPU s of training", "CPU s to published NDCG@20 on validation"),
+    )
+    where = results["environment"]
+    origin = Origin(
+        where["machine"],
+        _listed({key: where[key] for key in ("python", "torch", "numpy", "implicit")}),
+        _distinct(cell["date"] for cell in cells),
+        _distinct(cell["seed"] for cell in cells),
+    )
+    return Chapter(origin, [Table(head, rows)], goals)
+
+
+def sasrec_quality(results: Results) -> Chapter:
+    """MovieLens-1M and Amazon Beauty."""
+    metrics = ("sampled_hr_10", "sampled_ndcg_10", "full_hr_10", "full_ndcg_10")
+    rows: list[tuple[object, ...]] = []
+    means: dict[str, dict[str, float]] = {}
+    counts: dict[str, int] = {}
+    for name, grouped in groupby(sorted(results), key=lambda key: key.partition(", seed")[0]):
+        cells = [results[key] for key in grouped]
+        of = {metric: statistics.fmean(cell[metric] for cell in cells) for metric in metrics}
+        means[name], counts[name] = of, len(cells)
+        rows += [
+            (name, cell["seed"], *(round(cell[each], 4) for each in metrics), cell["cpu_seconds"])
+            for cell in cells
+        ]
+        rows.append((name, "mean", *(round(of[each], 4) for each in metrics), ""))
+    bounds = {
+        ("ml-1m, tuned", "sampled_hr_10"): 0.82,
+        ("ml-1m, tuned", "sampled_ndcg_10"): 0.59,
+        ("amazon-beauty, tuned", "full_ndcg_10"): 0.041,
+    }
+    goals = [
+        Goal(
+            f"{name}: mean {metric}",
+            means.get(name, {}).get(metric),
+            bound,
+            n_seeds=counts.get(name, 0),
+            wanted_seeds=3,
+        )
+        for (name, metric), bound in bounds.items()
+    ]
+    head = (
+        *("data, settings", "seed", "HR@10 of 101", "NDCG@10 of 101", "HR@10 of all"),
+        *("NDCG@10 of all", "CPU s of training"),
+    )
+    return Chapter(_of_cells(results.values()), [Table(head, rows)], goals)
+
+
+def sasrec_speed(results: Results) -> Chapter:
+    """Beside pmixer's."""
+    rows: list[tuple[object, ...]] = [
+        (name, *spent, results["least"][name])
+        for name, spent in results["cpu_seconds_an_epoch"].items()
+    ]
+    n_epochs = len(rows[0]) - 2
+    head = ("CPU s an epoch", *(f"epoch {n + 1}" for n in range(n_epochs)), "least")
+    least = results["least"]
+    times = round(least["pmixer"] / least["nightrank"], 2) if "pmixer" in least else None
+    goals = [Goal("pmixer's epoch, as a multiple of ours", times, 1.5)]
+    return Chapter(_of_cells([results]), [Table(head, rows)], goals)
+
+
+def recbole_speed(results: Results) -> Chapter:
+    """Beside RecBole's."""
+    rows: list[tuple[object, ...]] = []
+    goals = []
+    for name, cell in results.items():
+        rows.append((name, "nightrank", "as chosen", *_spent(cell["nightrank"])))
+        rows += [
+            (name, "RecBole", _listed(run["settings"]) or "its defaults", *_spent(run))
+            for run in cell["recbole"]
+        ]
+        word = "" if cell["is_reached"] else " at least, it did not get there"
+        goals.append(Goal(f"{name}: RecBole's CPU s as a multiple of ours{word}", cell["times"], 3))
+    head = ("what", "whose", "settings", "epochs", "CPU s of training", "of evaluation", "reached")
+    origin = _of_cells(results.values())
+    peers = (run["versions"] for cell in results.values() for run in cell["recbole"])
+    versions = f"{origin.versions}; RecBole's: {_distinct(map(_listed, peers))}"
+    return Chapter(replace(origin, versions=versions), [Table(head, rows)], goals)
+
+
+def _spent(run: Results) -> tuple[object, ...]:
+    """Epochs, CPU seconds of training and evaluation, and the NDCG@20 on validation pairs."""
+    spent = run["cpu_seconds"]
+    if spent is None:
+        spent = f"not there within {run['cpu_seconds_trained']}"
+    curve = run.get("valid_ndcg", {})
+    best = run["valid"][1] if "valid" in run else max(curve.values(), default=None)
+    epochs = run.get("epochs", "mean of the later ones")
+    return epochs, spent, run.get("evaluation_cpu_seconds"), best
+
+
+def topk(results: Results) -> Chapter:
+    """Exact lists."""
+    rows: list[tuple[object, ...]] = [
+        (name, cell["users_per_cpu_second"], cell["seconds"], cell["mb_beside_the_arrays"])
+        for name, cell in results["cells"].items()
+    ]
+    shares: list[tuple[object, ...]] = [
+        (name, each["share_of_product"], " ".join(map(str, each["by_turn"])))
+        for name, each in results["shares"].items()
+    ]
+    tables = [
+        Table(("shape: way", "share of the bare product's rate", "by turn"), shares),
+        Table(("measurement", "users per CPU s", "seconds", "MB beside the arrays"), rows),
+    ]
+    versions = {"python": results["python"], **results["versions"]}
+    where = f"{results['cpu']}, {results['cores']} cores"
+    return Chapter(Origin(where, _listed(versions), results["date"]), tables)
+
+
+def coat(results: Results) -> Chapter:
+    """Propensities on ratings."""
+    rows: list[tuple[object, ...]] = [
+        (row["propensity"], row["mean_mse"], row["penalty"], row["factors"], *row["against_none"])
+        for row in results
+    ]
+    head = ("propensity", "mean MSE", "penalty", "factors", "against none, low", "high")
+    n_seeds = len(results[0]["mse"])
+    return Chapter(Origin(seeds=f"{n_seeds}"), [Table(head, rows)])
+
+
+def gate_power(results: Results) -> Chapter:
+    """How often the gate holds."""
+    columns = ("aimed at", "mean true change", "n_nights", "held", "not judged", "mean se")
+    rows = [tuple(row[each] for each in columns) for row in results["curve"]]
+    seeds = {night["seed"] for night in results["nights"]}
+    return Chapter(Origin(seeds=f"{min(seeds)} to {max(seeds)}"), [Table(columns, rows)])
+
+
+def growth(results: Results) -> Chapter:
+    """Features and estimates of a growing log."""
+    columns = ("cpu_seconds", "seconds", "peak_mb", "temporary_mb")
+    rows = [(f"{int(n):,}", *(cell[each] for each in columns)) for n, cell in results.items()]
+    return Chapter(Origin(), [Table(("impressions", *columns), rows)])
+
+
+def ingest(results: Results) -> Chapter:
+    """Ingest against its floor."""
+    columns = ("cpu_seconds", "seconds", "peak_mb", "n_clean")
+    rows = [
+        (name, *(cell[each] for each in columns))
+        for name, cell in results.items()
+        if name != "ratio"
+    ]
+    ratio = ("ours over floor, medians", results["ratio"]["times"], "", "", "")
+    return Chapter(Origin(), [Table(("run", *columns), [*rows, ratio])])
+
+
+def known_truth(results: Results) -> Chapter:
+    """Estimates and intervals where the truth is known."""
+    columns = ("worlds", "estimates", "naive off by 0.05 or more")
+    errors: list[tuple[object, ...]] = [
+        (kind, *(told[each] for each in columns), *told["largest error of those"].values())
+        for kind, told in results["summary"].items()
+    ]
+    covered: list[tuple[object, ...]] = [
+        (kind, estimator, min(found.values()), max(found.values()))
+        for kind, told in results["summary"].items()
+        for estimator, found in told["coverage"].items()
+    ]
+    seeds = [f"{kind} {each['seed']}" for kind, each in results["settings"].items()]
+    tables = [
+        Table(("kind of world", *columns, "largest error, SNIPS", "DR"), errors),
+        Table(("kind of world", "95 % intervals of", "least coverage", "most"), covered),
+    ]
+    return Chapter(Origin(seeds="; ".join(seeds)), tables)
+
+
+def night(results: Results) -> Chapter:
+    """One night of the sample shop."""
+    columns = ("stage", "n_rows", "seconds", "cpu_seconds", "peak_mb")
+    rows = [tuple(stage[each] for each in columns) for stage in results["stages"]]
+    whole = ("whole night", "", results["night_seconds"], "", "")
+    lookup = ("one user's list, ms", results["lookup_ms"]["n"], results["lookup_ms"]["median"])
+    where = results["machine"]
+    machine = f"{where['processor']}, {where['cores']} cores"
+    tables = [
+        Table(columns, [*rows, whole]),
+        Table(("read", "look-ups", "median"), [lookup]),
+    ]
+    return Chapter(Origin(machine, _listed(results["versions"]), results["date"]), tables)
+
+
+def nights(results: Results) -> Chapter:
+    """Ninety nights in a row."""
+    compared = [name for name in results if name.startswith("night ")]
+    rows: list[tuple[object, ...]] = [(each, results[each]["cpu_seconds"]) for each in compared]
+    ratio = ("the second over the first", results["ratio"])
+    return Chapter(Origin(), [Table(("which", "CPU s"), [*rows, ratio])])
+
+
+def propensities(results: Results) -> Chapter:
+    """Estimators of propensities against the truth: means over shops."""
+    columns = ("naive", "ips", "snips", "mean_weight", "ess", "clipped", "mae")
+    names = list(dict.fromkeys(row["estimator"] for row in results))
+    rows: list[tuple[object, ...]] = []
+    for name in names:
+        own = [row for row in results if row["estimator"] == name]
+        rows.append((name, len(own), *(_means([row.get(at) for row in own], 4) for at in columns)))
+    seeds = _distinct(row["seed"] for row in results)
+    return Chapter(Origin(seeds=seeds), [Table(("estimator", "shops", *columns), rows)])
+
+
+CHAPTERS: dict[str, Callable[[Results], Chapter]] = {
+    each.__name__: each
+    for each in (
+        *(baselines, sasrec_quality, sasrec_speed, recbole_speed, topk),
+        *(known_truth, propensities, coat, gate_power),
+        *(night, nights, ingest, growth),
+    )
+}
+
+
+def _of_cells(cells: Iterable[Results]) -> Origin:
+    """Of cells that each hold their machine, date and seed."""
+    known = list(cells)
+    where = [cell["machine"] for cell in known]
+    versions = (_listed({k: v for k, v in each.items() if k not in _PLACE}) for each in where)
+    seeds = (cell["seed"] for cell in known if "seed" in cell)
+    return Origin(
+        _distinct(f"{each['cpu']}, {each['cores']} cores" for each in where),
+        _distinct(versions),
+        _distinct(cell["on"] for cell in known),
+        _distinct(seeds) or None,
+    )
+
+
+_PLACE = ("cpu", "cores")
+
+
+def _distinct(values: Iterable[object]) -> str:
+    return ", ".join(sorted({str(each) for each in values}))
+
+
+def _listed(of: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {each}" for name, each in of.items())
+
+
+def _means(values: list[float | None], digits: int) -> float | str:
+    """Empty where a value is missing."""
+    known = list(_known(values))
+    return round(statistics.fmean(known), digits) if known and len(known) == len(values) else ""
+
+
+def _known(values: list[float | None]) -> Iterator[float]:
+    return (each for each in values if each is not None)
