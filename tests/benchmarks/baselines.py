@@ -234,7 +234,8 @@ def again(split: Split, wanted: Cell) -> None:
     for whose, figures in (("now", [cell]), ("in the file", kept)):
         for each in figures:
             told = {key: each[key] for key in ("test", "n_epochs", "cpu_seconds", "date")}
-            print(f"{wanted['model']}, seed {wanted['seed']}, {whose}: {told}", flush=True)
+            name = f"{wanted['model']}, seed {wanted['seed']}"
+            print(f"{name}, {whose}: {json.dumps(told)}", flush=True)
 
 
 def load() -> Cell:
