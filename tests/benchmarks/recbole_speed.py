@@ -152,9 +152,9 @@ def an_epoch(loss: str) -> Figures:
 
 def _one_epoch(feed: StepFeed, adam: torch.optim.Optimizer, number: int) -> float:
     started = time.process_time()
-    for loss, _ in feed.losses(seed=SEED, epoch=number):
+    for batch in feed.batches(seed=SEED, epoch=number):
         adam.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        batch.loss().total.backward()  # type: ignore[no-untyped-call]
         adam.step()
     return round(time.process_time() - started, 2)
 
