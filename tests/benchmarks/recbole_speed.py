@@ -4,7 +4,7 @@ Amazon Baby (the MMRec split), BPR and LightGCN: until NDCG@20 on validation pai
 published for test pairs. Lists leave out training pairs, means are over the users with a validation
 pair, in both. Ours has the settings that `baselines` chose and is evaluated after each epoch;
 RecBole has its defaults and, beside them, settings that learn faster, and is evaluated after each
-fourth epoch (it may have been there up to three epochs before), for up to MOST_TIMES as long as ours.
+fourth epoch (it may have been there up to three epochs before), for MOST_TIMES as long as ours.
 
 Amazon Beauty, SASRec: one epoch, 50 steps, width 64 (also within the feed-forward layers), 2 blocks
 of 2 heads, dropout 0.5. Our "full" is RecBole's "CE"; our "bce" stands beside its "BPR", a pairwise
