@@ -51,6 +51,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "serve.recommendations",
         "serve.shortfalls",
         "serve.comparisons",
+        "serve.verdicts",
         "serve.publications",
         "ops.models",
         "ops.builds",
