@@ -128,7 +128,8 @@ def _bounds(user_vectors: FloatArray, item_vectors: FloatArray) -> _Bounds:
 
 
 def _norms(vectors: FloatArray) -> Floats:
-    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    norms: Floats = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    return norms
 
 
 def _most_promising(bounds: _Bounds, k: int) -> IntArray:

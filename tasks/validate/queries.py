@@ -9,7 +9,9 @@ Loads Great Expectations: import it late.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from great_expectations.expectations import UnexpectedRowsExpectation
+from great_expectations.expectations.core.unexpected_rows_expectation import (
+    UnexpectedRowsExpectation,
+)
 
 from tasks.lake.literals import identifier
 
