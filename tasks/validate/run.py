@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +140,7 @@ def _run(batch: "Batch", checks: Sequence[Check], parameters: Mapping[str, Any])
     ).results
 
 
-def _kind(check: Check) -> "type[Expectation]":
+def _kind(check: Check) -> "Callable[..., Expectation]":
     from great_expectations import expectations
 
     from tasks.validate.queries import CountedRowsExpectation, UniqueKeyExpectation
@@ -149,7 +149,7 @@ def _kind(check: Check) -> "type[Expectation]":
         return UniqueKeyExpectation
     if SQL in check.arguments and not _TOLD.search(check.arguments[SQL]):
         return CountedRowsExpectation
-    found: type[Expectation] = getattr(expectations, check.type)
+    found: Callable[..., Expectation] = getattr(expectations, check.type)
     return found
 
 
