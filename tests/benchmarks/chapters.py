@@ -199,9 +199,37 @@ def topk(results: Results) -> Chapter:
         Table(("shape: way", "share of the bare product's rate", "by turn"), shares),
         Table(("measurement", "users per CPU s", "seconds", "MB beside the arrays"), rows),
     ]
+    goals = [
+        Goal(f"{name}, share of the product", each["share_of_product"], 0.65)
+        for name, each in results["shares"].items()
+        if name.endswith("ours")
+    ]
+    most = max(
+        cell["mb_beside_the_arrays"] for name, cell in results["cells"].items() if "ours" in name
+    )
+    goals.append(Goal("ours, MB beside the arrays at most", most, 600, True))
     versions = {"python": results["python"], **results["versions"]}
     where = f"{results['cpu']}, {results['cores']} cores"
-    return Chapter(Origin(where, _listed(versions), results["date"]), tables)
+    return Chapter(Origin(where, _listed(versions), results["date"]), tables, goals)
+
+
+def whole_night(results: Results) -> Chapter:
+    """A night of a large shop."""
+    columns = ("cpu_seconds", "seconds", "peak_mb")
+    sides = {name: results[name] for name in ("nightrank", "cicerone")}
+    told = {name: side for name, side in sides.items() if isinstance(side, dict)}
+    rows = [(name, *(side[each] for each in columns)) for name, side in told.items()]
+    goals = []
+    if len(told) == 2:
+        ours, theirs = told.values()
+        goals = [
+            Goal(f"{each} as a share of cicerone's", round(ours[each] / theirs[each], 2), 0.5, True)
+            for each in ("cpu_seconds", "peak_mb")
+        ]
+    of = results["machine"]
+    machine = f"{of['processor']}, {of['cores']} cores, load {of['load']}"
+    origin = Origin(machine, _listed(results["versions"]), results["date"])
+    return Chapter(origin, [Table(("whose", *columns), rows)], goals)
 
 
 def coat(results: Results) -> Chapter:
@@ -302,7 +330,7 @@ CHAPTERS: dict[str, Callable[[Results], Chapter]] = {
     for each in (
         *(baselines, sasrec_quality, sasrec_speed, recbole_speed, topk),
         *(known_truth, propensities, coat, gate_power),
-        *(night, nights, ingest, growth),
+        *(night, nights, whole_night, ingest, growth),
     )
 }
 

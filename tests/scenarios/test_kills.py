@@ -22,9 +22,7 @@ from tests.scenarios.nights import (
 
 MOMENTS = [
     Moment("ingest", 1),  # clean.events is written, its quarantine and accounting are not
-    Moment("build_features", 1),  # behaviours_daily is written, ops.builds does not know
     Moment("train bpr", when="moved"),
-    Moment("publish", 1, "before"),
     Moment("publish", 2),  # decided, and not yet served
 ]
 

@@ -22,7 +22,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
 
 
 @settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
