@@ -14,6 +14,8 @@ from tasks.train.topk_alike import are_alike, iter_lists_alike
 from tasks.train.topk_bounded import iter_lists_bounded
 from tasks.train.topk_cuda import iter_lists_on
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, eq=False)
 class Side:
@@ -49,8 +51,7 @@ def best_items(
     """The k best of all items the model knows, for users by position; the rest as in `top_k`."""
     if model.has_vectors:
         vectors = model.user_vectors()[rows], model.item_vectors()
-        lists = iter_lists_alike if are_alike(vectors[0]) else iter_lists_bounded
-        return joined(lists(*vectors, k, seen=seen, allowed=allowed), k)
+        return joined(_of_vectors(*vectors, k, seen=seen, allowed=allowed), k)
     kept = np.flatnonzero(np.ones(model.n_items) if allowed is None else allowed)
     scorer = ModelScorer(model, rows, kept)
     return joined(iter_lists(scorer, k, seen=seen, kept=kept.astype(np.int32)), k)
@@ -88,11 +89,25 @@ def _lists(
         return iter_lists(scorer, k, seen=seen, threads=threads)
     of_users = _vectors(model.user_vectors(), model.cold_user_vector(), users.at)
     of_items = _vectors(model.item_vectors(), model.cold_item_vector(), items.at)
-    if are_alike(of_users):
-        return iter_lists_alike(of_users, of_items, k, seen=seen)
+    return _of_vectors(of_users, of_items, k, seen=seen, device=device, threads=threads)
+
+
+def _of_vectors(
+    users: FloatArray,
+    items: FloatArray,
+    k: int,
+    *,
+    seen: Csr | None,
+    allowed: BoolArray | None = None,
+    device: torch.device = _CPU,
+    threads: int = 0,
+) -> Iterator[TopK]:
+    """By the way that costs least for these vectors; all give the same lists."""
+    if are_alike(users):
+        return iter_lists_alike(users, items, k, seen=seen, allowed=allowed)
     if device.type == "cuda":
-        return iter_lists_on(device, of_users, of_items, k, seen=seen)
-    return iter_lists_bounded(of_users, of_items, k, seen=seen, threads=threads)
+        return iter_lists_on(device, users, items, k, seen=seen, allowed=allowed)
+    return iter_lists_bounded(users, items, k, seen=seen, allowed=allowed, threads=threads)
 
 
 def _vectors(known: FloatArray, cold: FloatArray | None, at: IntArray) -> FloatArray:
