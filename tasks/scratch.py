@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 OWNER = "NIGHTRANK_OWNER"  # in the environment of what a process starts: its process id
@@ -17,13 +18,14 @@ _PROCESSES = Path("/proc")
 @contextmanager
 def scratch(what: str) -> Iterator[Path]:
     """A folder that goes when it is left; if this process is killed, when the next one comes."""
-    _sweep_folders()
+    _sweep_folders(tempfile.gettempdir())
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-{what}-") as folder:
         yield Path(folder)
 
 
-def _sweep_folders() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+@cache
+def _sweep_folders(where: str) -> None:
+    for folder in Path(where).glob(f"{_PREFIX}*"):
         if _is_gone(folder.name.removeprefix(_PREFIX).split("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-import pyarrow as pa
-
 import sql
 from expectations.catalogue import Table, stored
 from tasks.errors import NightrankError
@@ -92,5 +90,5 @@ def _table(s: Session, shop: Shop, table: Table, newest: date | None) -> TableSt
 
 def _n_rows(pinned: Pinned) -> int:
     """Rows of a table, from its log alone."""
-    actions = pa.table(pinned.delta.get_add_actions(flatten=True))
+    actions = pinned.actions
     return int(sum(count or 0 for count in actions.column("num_records").to_pylist()))

@@ -1,4 +1,5 @@
 import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from tasks.sample import ShopSettings, write_sample
-from tests.scenarios.nights import Place, found
+from tests.scenarios.nights import Place, found, run_apart, with_seventh_day
 
 LONG = ("tests/flows", "tests/scenarios")  # first, so that no worker is left with one at the end
 
@@ -14,6 +15,11 @@ LONG = ("tests/flows", "tests/scenarios")  # first, so that no worker is left wi
 # A machine that is busy is no failure.
 settings.register_profile("nightrank", deadline=None)
 settings.load_profile("nightrank")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: some tests wait for a server, a kill or a pause."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,3 +61,21 @@ def one_night(sample: Path, shared: Path) -> Place:
 
     once(place.root, run)
     return place
+
+
+@pytest.fixture
+def place(one_night: Place, sample: Path, tmp_path: Path) -> Place:
+    """A shop that served its sixth day, and whose seventh has landed."""
+    return with_seventh_day(one_night, sample, tmp_path / "shop")
+
+
+@pytest.fixture(scope="session")
+def two_nights(one_night: Place, sample: Path, shared: Path) -> Place:
+    """The same shop after its second night, never killed. Copy it; do not change it."""
+    root = shared / "two"
+
+    def run() -> None:
+        assert run_apart(with_seventh_day(one_night, sample, root), is_checked=False) == 0
+
+    once(root, run)
+    return Place(root)

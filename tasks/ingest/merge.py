@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-import pyarrow as pa
-
 import sql
 from tasks.ingest.deliveries import SNAPSHOTS, Delivery
 from tasks.lake.literals import literal
@@ -60,7 +58,7 @@ def _groups(days: Sequence[date], n_rows: Mapping[date, int]) -> Iterator[list[d
 
 def _rows_by_day(pinned: Pinned) -> dict[date, int]:
     """Rows of each date, from the table's log alone."""
-    actions = pa.table(pinned.delta.get_add_actions(flatten=True))
+    actions = pinned.actions
     found: dict[date, int] = {}
     days = actions.column("partition.ds").to_pylist()
     for day, n in zip(days, actions.column("num_records").to_pylist(), strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from expectations.catalogue import LAYERS
-from tasks.lake.connection import connect
+from tasks.lake.connection import attached
 from tasks.lake.literals import Value, identifier, literal, render
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.scratch import scratch
@@ -90,12 +90,9 @@ def _between(since: date | None, upto: date | None) -> Callable[[dict[str, str]]
 @contextmanager
 def session(lake: Lake, compute: Compute) -> Iterator[Session]:
     """Open a session that stays within its memory and spills into a folder of its own."""
-    with scratch("spill") as spill, connect() as con:
+    with scratch("session") as spill, attached() as con:
         con.execute(f"SET memory_limit = {literal(compute.memory_limit)}")
-        con.execute(f"SET temp_directory = {literal(str(spill))}")
-        con.execute("SET enable_external_file_cache = false")  # the system caches files already
-        if compute.threads:
-            con.execute(f"SET threads = {compute.threads}")
+        con.execute(f"SET threads = {compute.threads}" if compute.threads else "RESET threads")
         for layer in LAYERS:
             con.execute(f"CREATE SCHEMA {layer}")
         yield Session(lake, con, spill, compute)
@@ -107,13 +104,9 @@ def write_views(target: Path, views: Mapping[str, str]) -> None:
     Written in an older storage version, so that clients older than ours can read it.
     """
     target.unlink(missing_ok=True)
-    with connect() as con:
-        con.execute(f"ATTACH {literal(str(target))} AS made (STORAGE_VERSION 'v1.5.0')")
-        con.execute("USE made")
+    with attached(str(target), "(STORAGE_VERSION 'v1.5.0')") as con:
         for schema in sorted({name.split(".", 1)[0] for name in views}):
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
         for name, select in views.items():
             schema, short_name = name.split(".", 1)
             con.execute(f"CREATE VIEW {identifier(schema)}.{identifier(short_name)} AS {select}")
-        con.execute("USE memory")
-        con.execute("DETACH made")

@@ -21,8 +21,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from expectations.catalogue import Table, catalogue
 from tasks.errors import ConflictError, StorageError
+from tasks.lake import opened
 from tasks.lake.connection import reading
 from tasks.lake.literals import identifier, literal
+from tasks.lake.opened import Opened
 from tasks.records import TableVersion
 
 Partition = dict[str, str | date | Sequence[str] | Sequence[date]]
@@ -44,12 +46,8 @@ class Pinned:
 
     table: Table
     folder: Path
-    delta: DeltaTable = field(compare=False)
-
-    @property
-    def version(self) -> int:
-        """The Delta version."""
-        return self.delta.version()
+    version: int
+    actions: pa.Table = field(compare=False)  # what the log says of every file
 
     def __str__(self) -> str:
         return f"{self.table.name}@{self.version}"
@@ -57,8 +55,7 @@ class Pinned:
     def files(self, keep: Callable[[dict[str, str]], bool] | None = None) -> list[str]:
         """Paths of the Parquet files, those of the partitions that `keep` takes."""
         # The log writes them relative to the folder, and escaped as a URL is.
-        actions = pa.table(self.delta.get_add_actions(flatten=True))
-        found = sorted(unquote(path) for path in actions.column("path").to_pylist())
+        found = sorted(unquote(path) for path in self.actions.column("path").to_pylist())
         return [
             str(self.folder / path) for path in found if keep is None or keep(partition_of(path))
         ]
@@ -107,21 +104,23 @@ class Lake:
 
     def pin(self, name: str) -> Pinned:
         """The newest version of a table; an absent table is made, empty."""
-        table = catalogue()[name]
+        table, folder = catalogue()[name], self.path(name)
         try:
-            return Pinned(table, self.path(name), DeltaTable(str(self.path(name))))
+            found = opened.newest(folder)
         except TableNotFoundError as error:
-            if any(self.path(name).rglob("*.parquet")):
+            if any(folder.rglob("*.parquet")):
                 raise self._unreadable(name, error) from error
-            return Pinned(table, self.path(name), self._create(table))
+            found = self._create(table)
         except (DeltaError, OSError) as error:
             raise self._unreadable(name, error) from error
+        return Pinned(table, folder, found.version, found.actions)
 
-    def _create(self, table: Table) -> DeltaTable:
+    def _create(self, table: Table) -> Opened:
+        folder = self.path(table.name)
         try:
-            return self._create_empty(table)
+            return opened.keep(folder, self._create_empty(table))
         except CommitFailedError:
-            return DeltaTable(str(self.path(table.name)))  # somebody else made it meanwhile
+            return opened.newest(folder)  # somebody else made it meanwhile
         except (DeltaError, OSError) as error:
             raise self._unwritable(table.name, error) from error
 
@@ -150,8 +149,9 @@ class Lake:
         table = pinned.table
         counter = _Counter()
         try:
+            delta = opened.taken(pinned.folder, pinned.version)
             write_deltalake(
-                pinned.delta,
+                delta,
                 counter.watch(rows, arrow_schema(table.name)),
                 mode="overwrite",
                 predicate=_predicate(where),
@@ -167,7 +167,7 @@ class Lake:
             ) from error
         except (DeltaError, OSError) as error:
             raise self._unwritable(table.name, error) from error
-        written = self.pin(table.name)
+        written = opened.keep(pinned.folder, delta)
         return TableVersion(table.name, written.version, counter.rows, counter.bytes)
 
     def rewrite(self, name: str, where: Partition, make: Callable[[Pinned], Any]) -> TableVersion:

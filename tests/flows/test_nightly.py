@@ -11,17 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.nights import Place, contents, day, found, run_apart
+from tests.scenarios.nights import Place, contents, day, leave_out_what_only_reads
 
 pytestmark = pytest.mark.prefect
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def place(one_night: Place, sample: Path, tmp_path: Path) -> Place:
-    shop = one_night.copy(tmp_path / "shop")
-    shop.landing.unlink()
-    return found(shop, 0, 7, sample)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +41,8 @@ def command(place: Place, *arguments: str) -> list[str]:
 
 
 def test_a_night_killed_under_prefect_converges(
-    place: Place, server: dict[str, str], sample: Path, tmp_path: Path
+    place: Place, server: dict[str, str], two_nights: Place
 ) -> None:
-    whole = place.copy(tmp_path / "whole")
-    assert run_apart(whole, is_checked=False) == 0
-
     process: subprocess.Popen[str] = subprocess.Popen(
         command(place),
         env=server,
@@ -76,25 +66,21 @@ def test_a_night_killed_under_prefect_converges(
     assert done.returncode == 0, done.stderr
     assert "2026-01-11: published" in done.stdout
     assert re.search(r"publish\s+│ done", done.stdout)
-    assert contents(place.lake) == contents(whole.lake)
+    assert contents(place.lake) == contents(two_nights.lake)
 
-    again = subprocess.run(command(place), env=server, cwd=ROOT, text=True, capture_output=True)
-    assert again.returncode == 0, again.stderr
-    assert "nothing to do" in again.stdout
+    assert place.run().is_old
 
 
-def test_what_prefect_was_told(one_night: Place, tmp_path: Path, sample: Path) -> None:
+def test_what_prefect_was_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Task runs carry the stages' names and states; artifacts show the night."""
     from prefect import get_client
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.nightly import nightly
 
-    shop = one_night.copy(tmp_path / "shop")
-    shop.landing.unlink()
-    found(shop, 0, 7, sample)
+    leave_out_what_only_reads(monkeypatch)
     with prefect_test_harness(server_startup_timeout=180):
-        outcome = nightly(settings=shop.settings, landing=shop.landing, lake=shop.lake)
+        outcome = nightly(settings=place.settings, landing=place.landing, lake=place.lake)
         with get_client(sync_client=True) as client:
             runs = client.read_task_runs()
             artifacts: Any = client.request("POST", "/artifacts/filter", json={}).json()
@@ -107,4 +93,4 @@ def test_what_prefect_was_told(one_night: Place, tmp_path: Path, sample: Path) -
     bars = [each["data"] for each in artifacts if each["key"] == "train-bpr"]
     assert bars == [100.0]
     assert {tuple(run.tags) for run in runs if run.name == "train bpr"} == {("train",)}
-    assert shop.ask("SELECT DISTINCT ds FROM serve.current") == [(day(6),)]
+    assert place.ask("SELECT DISTINCT ds FROM serve.current") == [(day(6),)]

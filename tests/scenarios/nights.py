@@ -22,7 +22,6 @@ from tasks.lake.warehouse import warehouse_path
 from tasks.night import Outcome, refresh
 from tasks.progress import watched_by
 from tasks.records import CheckResult
-from tasks.serve import publications
 from tasks.shop import open_shop
 from tasks.validate import validate
 
@@ -115,6 +114,13 @@ def found(place: Place, number: int, n_days: int, sample: Path, extra: str = "")
     return place
 
 
+def with_seventh_day(before: Place, sample: Path, root: Path) -> Place:
+    """A copy of a shop of the sample's first six days, with a landing of its own and one more."""
+    place = before.copy(root)
+    place.landing.unlink()
+    return found(place, 0, 7, sample)
+
+
 def contents(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every table's rows, in order, without clocks; logs of runs left out: a rerun adds to them."""
     return {name: rows(lake, name) for name in stored() if name not in RUN_LOGS}
@@ -197,7 +203,7 @@ def _check(is_checked: bool) -> None:
 
 
 def leave_out_what_only_reads(patch: pytest.MonkeyPatch, *but: str) -> None:
-    """For nights that ask for something else: suites, pages and a pause are half of a small one.
+    """For nights that ask for something else: suites and pages are half of a small one.
 
     The suites of the tables named in `but` stay.
     """
@@ -210,7 +216,6 @@ def leave_out_what_only_reads(patch: pytest.MonkeyPatch, *but: str) -> None:
     if not but:
         patch.setattr(checks, "write_views", lambda *_: None)
     patch.setattr(night, "write_page", lambda shop, ds: Path(f"{ds}.html"))
-    patch.setattr(publications, "SETTLE_SECONDS", 0.0)
 
 
 class _Counter(_Killer):

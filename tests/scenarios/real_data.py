@@ -30,16 +30,18 @@ def write_movielens_100k(target: Path) -> None:
             )
 
 
-def write_dunnhumby(target: Path) -> None:
-    """The Complete Journey's purchases, a CSV file a day."""
+def write_dunnhumby(target: Path, n_days: int) -> int:
+    """The Complete Journey's purchases of its first days, a CSV file a day; how many there are."""
     target.mkdir(parents=True)
     rows = pl.read_parquet(FOLDER / "dunnhumby-cj" / "interactions.parquet")
     at = pl.from_epoch(pl.col("timestamp").cast(pl.Int64), time_unit="s")
     rows = rows.with_columns(
         at.dt.strftime("%Y-%m-%d %H:%M:%S").alias("bought_at"), at.dt.date().alias("day")
     ).drop("timestamp")
+    rows = rows.filter(pl.col("day") < pl.col("day").min() + pl.duration(days=n_days))
     for (day,), bought in rows.partition_by("day", as_dict=True).items():
         bought.drop("day").write_csv(target / f"{day}.csv")
+    return len(rows)
 
 
 DUNNHUMBY = """

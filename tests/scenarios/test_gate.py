@@ -1,24 +1,17 @@
 """Nights that the gate judges: what it compares, holds and says, and a night that is forced."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.cli import main
-from tests.scenarios.nights import Place, day, found, leave_out_what_only_reads
+from tests.scenarios.nights import Place, day, leave_out_what_only_reads
 
 
 @pytest.fixture
-def place(one_night: Place, sample: Path, tmp_path: Path) -> Iterator[Place]:
-    """A shop that served its sixth day, and whose seventh has landed."""
-    shop = one_night.copy(tmp_path / "shop")
-    shop.landing.unlink()
-    found(shop, 0, 7, sample)
-    with pytest.MonkeyPatch.context() as patch:
-        leave_out_what_only_reads(patch)
-        yield shop
+def place(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    leave_out_what_only_reads(monkeypatch)
+    return place
 
 
 def set_gate(place: Place, rule: str, value: float, model: str = "bpr") -> None:
@@ -47,9 +40,8 @@ def test_the_first_night_says_that_nothing_is_served(one_night: Place) -> None:
     assert cuts == [("bpr", day(2)), ("popularity", day(2))]
 
 
-def test_every_model_is_compared_with_what_is_served(place: Place) -> None:
-    assert place.run().ending == "published"
-    rows = place.ask(
+def test_every_model_is_compared_with_what_is_served(two_nights: Place) -> None:
+    rows = two_nights.ask(
         "SELECT model, is_candidate, estimator, champion_model, cut FROM serve.comparisons "
         f"WHERE ds = '{day(6)}' AND segment_kind = 'all' ORDER BY ALL"
     )
@@ -58,21 +50,22 @@ def test_every_model_is_compared_with_what_is_served(place: Place) -> None:
         ("bpr", True, "bpr", day(3)),
         ("popularity", False, "bpr", day(3)),
     }
-    verdicts = dict(place.ask(f"SELECT rule, verdict FROM serve.verdicts WHERE ds = '{day(6)}'"))
+    verdicts = dict(
+        two_nights.ask(f"SELECT rule, verdict FROM serve.verdicts WHERE ds = '{day(6)}'")
+    )
     assert {"users", "rows", "coverage", "top item", "value"} <= set(verdicts)
     assert "hold" not in verdicts.values()
 
 
-def test_trial_lists_know_nothing_after_the_cut(place: Place) -> None:
+def test_trial_lists_know_nothing_after_the_cut(two_nights: Place) -> None:
     """No item first used after the cut stands in one, and none that its user had bought before."""
-    place.run()
-    assert place.ask(
+    assert two_nights.ask(
         "SELECT count(*) FROM serve.trials AS t INNER JOIN features.behaviours_daily AS b "
         "ON t.user_id = b.user_id AND t.item_id = b.item_id "
         "WHERE b.behaviour = 'purchase' AND b.ds <= t.cut"
     ) == [(0,)]
     known = "SELECT DISTINCT user_id FROM features.behaviours_daily AS b WHERE b.ds <= t.cut"
-    assert place.ask(
+    assert two_nights.ask(
         f"SELECT count(*) FROM serve.trials AS t WHERE model = 'bpr' AND user_id NOT IN ({known})"
     ) == [(0,)]
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,6 @@ from tests.scenarios.nights import (
     Place,
     contents,
     day,
-    found,
     run_and_die,
     run_apart,
 )
@@ -30,27 +28,10 @@ MOMENTS = [
 _SERVED = "SELECT min(ds), max(ds), count(DISTINCT release_id), count(*) FROM serve.current"
 
 
-@pytest.fixture(scope="session")
-def two_nights(one_night: Place, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """The shop of `one_night`, a night later and never killed."""
-    place = one_night.copy(tmp_path_factory.mktemp("two") / "shop")
-    _land(place, sample)
-    assert run_apart(place) == 0
-    return place
-
-
-def _land(place: Place, sample: Path) -> None:
-    """Give the copy a landing of its own, with one more day."""
-    place.landing.unlink()
-    found(place, 0, 7, sample)
-
-
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 def test_a_killed_night_converges(
-    one_night: Place, two_nights: Place, sample: Path, tmp_path: Path, moment: Moment
+    place: Place, one_night: Place, two_nights: Place, moment: Moment
 ) -> None:
-    place = one_night.copy(tmp_path / "shop")
-    _land(place, sample)
     is_checked = moment.stage.startswith("check")
     with polled(place) as seen:
         assert run_and_die(place, None, moment, is_checked=is_checked) == -9

@@ -1,9 +1,11 @@
 """Estimated propensities against the sample shop's truth, and what the diagnostics say of each."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tasks.estimate.diagnostics import ESTIMATED
@@ -12,8 +14,29 @@ from tasks.sample.exposure import fill
 from tests.scenarios.exposures import errors, estimates, inclusion, known_mean, true_exposure
 from tests.scenarios.truths import World, build, estimate_propensities, told
 
-WITHOUT: dict[str, Any] = {"estimator": "logistic", "policy_score": False}
-WITH: dict[str, Any] = {"estimator": "logistic"}
+
+@dataclass(frozen=True)
+class Estimated:
+    """What the night says of its propensities, and the propensities themselves."""
+
+    told: dict[tuple[str, str, str], dict[str, Any]]
+    rows: pl.DataFrame
+
+
+def estimated(world: World, **settings: Any) -> Estimated:
+    return Estimated(told(world, estimator="logistic", **settings), estimates(world))
+
+
+@pytest.fixture(scope="module")
+def without(world: World) -> Estimated:
+    """By a logistic model that is not told the policy's score."""
+    return estimated(world, policy_score=False)
+
+
+@pytest.fixture(scope="module")
+def with_score(world: World) -> Estimated:
+    """By a logistic model that is told the policy's score."""
+    return estimated(world)
 
 
 def levels(found: dict[tuple[str, str, str], dict[str, Any]], measure: str) -> list[str]:
@@ -39,8 +62,8 @@ def test_the_truth_that_they_are_compared_with_is_true() -> None:
     assert np.abs(found - drawn).mean() < 0.01
 
 
-def test_calibrated_without_the_score_it_still_fails_and_says_so(world: World) -> None:
-    found = told(world, **WITHOUT)
+def test_calibrated_without_the_score_it_still_fails_and_says_so(without: Estimated) -> None:
+    found = without.told
     score = found[ESTIMATED, "balance", "policy_score"]
     assert score["verdict"] == "fail"
     assert score["value"] > 0.5
@@ -53,23 +76,24 @@ def test_calibrated_without_the_score_it_still_fails_and_says_so(world: World) -
     assert found[ESTIMATED, "balance", "popularity"]["verdict"] == "pass"
 
 
-def test_with_the_score_it_passes(world: World) -> None:
-    found = told(world, **WITH)
+def test_with_the_score_it_passes(with_score: Estimated) -> None:
+    found = with_score.told
     assert set(levels(found, "balance")) == {"pass"}
     assert "fail" not in {row["verdict"] for key, row in found.items() if key[0] == ESTIMATED}
     assert found[ESTIMATED, "clipping", "largest weight"]["before"] > 10
 
 
-def test_the_score_is_what_takes_the_bias_away(world: World) -> None:
+def test_the_score_is_what_takes_the_bias_away(
+    world: World, without: Estimated, with_score: Estimated
+) -> None:
     """Mean liking of what could have been shown, from what was; and e itself."""
-    truth, found = known_mean(world), {}
-    for name, settings in {"without": WITHOUT, "with": WITH, "logged": {}}.items():
-        estimate_propensities(world.shop, world.ds, **settings)
-        rows = estimates(world)
-        found[name] = errors(world, rows, truth)
-        if name != "logged":
-            off = np.abs(rows["p_estimated"].to_numpy() - true_exposure(world, rows)).mean()
-            found[name]["mae"] = float(off)
+    estimate_propensities(world.shop, world.ds)
+    of = {"without": without.rows, "with": with_score.rows, "logged": estimates(world)}
+    truth = known_mean(world)
+    found = {name: errors(world, rows, truth) for name, rows in of.items()}
+    for name in ("without", "with"):
+        off = np.abs(of[name]["p_estimated"].to_numpy() - true_exposure(world, of[name])).mean()
+        found[name]["mae"] = float(off)
     print(found)
     assert found["without"]["naive"] > 0.15
     assert found["without"]["snips"] > 0.12

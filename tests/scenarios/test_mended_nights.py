@@ -9,16 +9,9 @@ import pytest
 
 from flows.nightly import nightly
 from tasks.errors import QualityError, SettingsError, SourceError
-from tests.scenarios.nights import Place, day, found, leave_out_what_only_reads, rows
+from tests.scenarios.nights import Place, day, leave_out_what_only_reads, rows
 
 SHIPPED = Path(__file__).parents[2] / "deployments" / "sources" / "sample_shop.toml"
-
-
-@pytest.fixture
-def place(one_night: Place, sample: Path, tmp_path: Path) -> Place:
-    shop = one_night.copy(tmp_path / "shop")
-    shop.landing.unlink()
-    return found(shop, 0, 7, sample)
 
 
 @pytest.fixture
@@ -42,9 +35,7 @@ def run_with(place: Place, mapping: Path, ds: date | None = None) -> Any:
 
 
 @pytest.mark.usefixtures("checked_as_read")
-def test_a_broken_file_that_is_delivered_again(place: Place, tmp_path: Path) -> None:
-    never_broken = place.copy(tmp_path / "never")
-    never_broken.run()
+def test_a_broken_file_that_is_delivered_again(place: Place, two_nights: Place) -> None:
     path = files(place, "events", 6)[1]
     whole = path.read_bytes()
     path.write_bytes(whole[:-200])
@@ -53,7 +44,7 @@ def test_a_broken_file_that_is_delivered_again(place: Place, tmp_path: Path) -> 
     path.write_bytes(whole)
     assert place.run().ending == "published"
     for name in ("clean.events", "features.behaviours_daily", "serve.recommendations"):
-        ours, theirs = rows(place.lake, name), rows(never_broken.lake, name)
+        ours, theirs = rows(place.lake, name), rows(two_nights.lake, name)
         assert [row[1:] for row in ours] == [row[1:] for row in theirs], name
 
 

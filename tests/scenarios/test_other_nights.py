@@ -1,21 +1,18 @@
 """Nights that go on although something is amiss, and nights out of order."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.errors import TrainingError
 from tasks.train import loop
-from tests.scenarios.nights import Place, day, found, leave_out_what_only_reads
+from tests.scenarios.nights import Place, day, leave_out_what_only_reads
 
 
 @pytest.fixture
-def place(one_night: Place, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     leave_out_what_only_reads(monkeypatch)
-    shop = one_night.copy(tmp_path / "shop")
-    shop.landing.unlink()
-    return found(shop, 0, 7, sample)
+    return place
 
 
 def test_a_model_that_cannot_be_trained_is_stood_in_for(
@@ -47,17 +44,18 @@ def test_an_older_night_adds_a_release_and_moves_nothing_back(place: Place) -> N
     assert releases == [(day(4), "backfill"), (day(5), "publish"), (day(6), "publish")]
 
 
-def test_a_night_run_late_equals_the_same_night_run_in_time(place: Place, one_night: Place) -> None:
+def test_a_night_run_late_equals_the_same_night_run_in_time(
+    one_night: Place, two_nights: Place
+) -> None:
     """Nothing that is dated after a night changes it, unless it arrived late for it."""
-    place.run(day(6))
     columns = "user_id, item_id, behaviour, n_events"
     in_time = one_night.ask(
         f"SELECT {columns} FROM features.behaviours_daily WHERE ds = '2026-01-08' ORDER BY ALL"
     )
-    late = place.ask(
+    late = two_nights.ask(
         f"SELECT {columns} FROM features.behaviours_daily WHERE ds = '2026-01-08' ORDER BY ALL"
     )
-    arrived_late = place.ask(
+    arrived_late = two_nights.ask(
         "SELECT count(*) FROM clean.events "
         "WHERE ds = '2026-01-08' AND arrived_at > '2026-01-11 00:00:00+00'"
     )[0][0]

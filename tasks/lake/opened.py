@@ -1,0 +1,73 @@
+"""The Delta tables that this process has opened: asking again for the newest version is two looks.
+
+Opening one reads its log from the last checkpoint on, a few milliseconds; a night asks hundreds of
+times. What is kept is what a new opening would find: the newest file of the log is still the same
+file, and none has come after it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+MOST = 512  # tables; those of many lakes, in a process that sees many
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One version of a table, and what its log says of every file of it."""
+
+    version: int
+    actions: pa.Table
+
+
+@dataclass(frozen=True)
+class _Kept:
+    found: Opened
+    delta: DeltaTable
+    log: tuple[int, int, int]
+
+
+_kept: dict[Path, _Kept] = {}
+
+
+def newest(folder: Path) -> Opened:
+    """The newest version of the table in a folder. Raises what delta-rs raises."""
+    kept = _kept.get(folder)
+    if kept is not None and _is_newest(folder, kept):
+        return kept.found
+    return keep(folder, DeltaTable(str(folder)))
+
+
+def keep(folder: Path, delta: DeltaTable) -> Opened:
+    """Keep a table that is open, to be asked again; nobody else may write through it."""
+    found = Opened(delta.version(), pa.table(delta.get_add_actions(flatten=True)))
+    log = _log(folder, found.version)
+    if log is not None:
+        if len(_kept) >= MOST:
+            _kept.clear()
+        _kept[folder] = _Kept(found, delta, log)
+    return found
+
+
+def taken(folder: Path, version: int) -> DeltaTable:
+    """One version of a table to write through, which moves it on: so nobody else holds it."""
+    kept = _kept.pop(folder, None)
+    if kept is not None and kept.found.version == version and kept.log == _log(folder, version):
+        return kept.delta
+    return DeltaTable(str(folder), version=version)
+
+
+def _is_newest(folder: Path, kept: _Kept) -> bool:
+    version = kept.found.version
+    return kept.log == _log(folder, version) and _log(folder, version + 1) is None
+
+
+def _log(folder: Path, version: int) -> tuple[int, int, int] | None:
+    """Which file of the log made a version; None where there is none."""
+    try:
+        seen = (folder / "_delta_log" / f"{version:020d}.json").stat()
+    except FileNotFoundError:
+        return None
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size
