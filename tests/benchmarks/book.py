@@ -11,9 +11,11 @@ import argparse
 import ast
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.chapters import CHAPTERS, Chapter, Goal, Origin, Table
+from tests.benchmarks.origins import noted
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -42,7 +44,11 @@ def book(results: Path = RESULTS) -> str:
 
 def _chapter(name: str, results: Path) -> Chapter | None:
     file = results / f"{name}.json"
-    return CHAPTERS[name](json.loads(file.read_text())) if file.exists() else None
+    if not file.exists():
+        return None
+    chapter = CHAPTERS[name](json.loads(file.read_text()))
+    beside = {key: value for key, value in vars(noted(name, results)).items() if value}
+    return replace(chapter, origin=replace(chapter.origin, **beside))
 
 
 def _short(chapters: dict[str, Chapter | None]) -> Iterator[str]:

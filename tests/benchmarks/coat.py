@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tests.benchmarks import origins
 from tests.scenarios.real_data import FOLDER
 
 Floats = npt.NDArray[np.float64]
@@ -160,6 +161,7 @@ def main() -> None:
         row["against_none"] = [round(float(change.mean() + side * half), 4) for side in (-1, 1)]
         print(f"{row['propensity']:45s} MSE {row['mean_mse']:.4f}  {row['against_none']}")
     RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+    origins.note("coat")
 
 
 if __name__ == "__main__":

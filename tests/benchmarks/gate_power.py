@@ -35,6 +35,7 @@ from tasks.settings import Settings
 from tasks.shop import Shop, name_positives, parameters
 from tasks.train.night import train_model
 from tasks.transform import build_increments, build_snapshot
+from tests.benchmarks import origins
 from tests.scenarios.truths import World, build
 
 Floats = npt.NDArray[np.float64]
@@ -257,6 +258,7 @@ def main() -> None:
         curve = summary(rows)
         gate = Settings().gate.model_dump()
         RESULTS.write_text(json.dumps({"gate": gate, "curve": curve, "nights": rows}) + "\n")
+        origins.note("gate_power")
         print(f"world {seed - FIRST_SEED + 1} of {n_worlds}", flush=True)
     for row in summary(rows):
         print(row)

@@ -31,6 +31,7 @@ from tasks.measure import measured
 from tasks.settings import Compute, Paths, Settings, check
 from tasks.shop import Shop, name_positives, parameters
 from tasks.transform import build_increments, build_snapshot
+from tests.benchmarks import origins
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
 SIZES = (1_250_000, 5_000_000, 20_000_000)  # impressions
@@ -268,6 +269,7 @@ def main() -> None:
         print(f"{size:,} impressions", file=sys.stderr, flush=True)
         found[str(size)] = alone(size)
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        origins.note("growth")
     print(json.dumps(found, indent=2))
 
 

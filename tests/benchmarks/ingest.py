@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lake.connection import connect
+from tests.benchmarks import origins
 
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
 N_EVENTS = 10_000_000
@@ -191,6 +192,7 @@ def _measure_all(found: dict[str, Any], folder: Path) -> None:
         _summarise(found)
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        origins.note("ingest")
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from flows.nightly import nightly
 from tasks.lake.tables import Lake
+from tests.benchmarks import origins
 
 RESULTS = Path(__file__).parent / "results" / "nights.json"
 N_NIGHTS = 91
@@ -112,6 +113,7 @@ def main() -> None:
         figures = measure(Path(folder))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    origins.note("nights")
     print(json.dumps({key: value for key, value in figures.items() if "cpu" not in key}, indent=2))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tasks.sample import ShopSettings
+from tests.benchmarks import origins
 from tests.scenarios.exposures import errors, estimates, known_mean, true_exposure
 from tests.scenarios.truths import World, build, estimate_propensities
 
@@ -89,6 +90,7 @@ def main() -> None:
         rows += of_seed(seed)
         lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
         RESULTS.write_text(f"[\n{lines}\n]\n")
+        origins.note("propensities")
     for line in told(rows):
         print(line)
 

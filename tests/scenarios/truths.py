@@ -114,6 +114,13 @@ class Finding:
         assert value is not None
         return value - self.truth
 
+    def is_covered(self, estimator: Estimator) -> bool:
+        """Whether the interval of 95 % holds the truth."""
+        found = self.values[estimator]
+        assert found.lower is not None
+        assert found.upper is not None
+        return found.lower <= self.truth <= found.upper
+
 
 def findings(world: World) -> Iterator[Finding]:
     """The estimates of clicks under three policies, beside the truth."""
