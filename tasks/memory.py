@@ -1,9 +1,11 @@
-"""Give memory that is free back to the system: allocators keep it, stage upon stage."""
+"""Keep little memory that is free: allocators hold on to it, stage upon stage."""
 
 import ctypes
 from contextlib import suppress
 
 import pyarrow as pa
+
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def give_back() -> None:
@@ -14,3 +16,13 @@ def give_back() -> None:
     pa.default_memory_pool().release_unused()
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def share_one_heap() -> None:
+    """Let all threads of the process have one heap of the C library, where it can (glibc).
+
+    By default each has its own, and each keeps what it has freed at its own peak: half a gigabyte
+    after a model of 200,000 users was trained. To be called before threads are many.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -28,6 +28,7 @@ from tasks.lake.warehouse import (
     reports_path,
     warehouse_path,
 )
+from tasks.memory import share_one_heap
 from tasks.report.page import write_night
 from tasks.serve.decisions import Decision, decided, was_replaced
 from tasks.serve.publications import reconcile
@@ -82,6 +83,7 @@ def begin(shop: Shop, ds: date | None) -> Night:
     Raises SourceError where files are missing, StorageError where a table that cannot be made anew
     has been lost.
     """
+    share_one_heap()
     started_at = datetime.now(UTC)
     _check_configs(shop)
     _refuse_losses(shop)

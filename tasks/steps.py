@@ -3,6 +3,7 @@
 Called outside a flow (or through `nightly.fn`), a stage is the plain function and needs no server.
 """
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -75,7 +76,10 @@ def stage(
 
     def make(work: Work[P]) -> Step[P]:
         def run(night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
-            return _noted(work, night, *args, **kwargs)
+            after = _noted(work, night, *args, **kwargs)
+            if on_device:
+                gc.collect()  # arrays that stand in cycles: the next stage would run beside them
+            return after
 
         run.__name__, run.__doc__ = work.__name__, work.__doc__
         as_task = task(

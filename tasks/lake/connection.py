@@ -27,6 +27,8 @@ def _shared() -> duckdb.DuckDBPyConnection:
     atexit.register(until_exit.close)
     spill = until_exit.enter_context(scratch("spill"))
     con.execute(f"SET temp_directory = {literal(str(spill))}")
+    con.execute("SET allocator_flush_threshold = '8MB'")  # the instance outlives its queries
+    con.execute("SET allocator_bulk_deallocation_flush_threshold = '8MB'")
     con.execute("SET enable_external_file_cache = false")  # the system caches files already
     return con
 

@@ -1,5 +1,7 @@
 import ctypes
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,45 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+needs_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="the C library is not glibc"
+)
+# Allocates on four threads that live on, and tells of how many heaps.
+THREADS = """
+import ctypes, threading
+from tasks import memory
+if {shared}:
+    memory.share_one_heap()
+libc = ctypes.CDLL(None)
+done, end = threading.Barrier(5), threading.Event()
+def work():
+    libc.malloc(10_000)
+    done.wait()
+    end.wait()
+threads = [threading.Thread(target=work) for _ in range(4)]
+for each in threads: each.start()
+done.wait()
+libc.fopen.restype = ctypes.c_void_p
+told = libc.fopen(b"{path}", b"w")
+libc.malloc_info(0, ctypes.c_void_p(told))
+libc.fclose(ctypes.c_void_p(told))
+end.set()
+print(open("{path}").read().count("<heap "))
+"""
+
+
+@needs_glibc
+def test_threads_share_one_heap(tmp_path: Path) -> None:
+    def n_heaps(shared: bool) -> int:
+        script = THREADS.format(shared=shared, path=tmp_path / "told.xml")
+        command = [sys.executable, "-c", script]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert n_heaps(shared=True) <= 2  # an import has made a thread before
+    assert n_heaps(shared=False) >= 5
+
+
+@needs_glibc
 def test_memory_that_is_free_goes_back_to_the_system() -> None:
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
