@@ -11,6 +11,7 @@ two seconds the next waits for a hundred.
 import hashlib
 import json
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Iterable, Mapping
@@ -98,16 +99,17 @@ class Checkpoint:
         told = {"about": json.dumps({**about, "crc": _crc(tensors)})}
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, beside, metadata=told)
-            with beside.open("rb") as handle:
+            # a folder of its own: safetensors puts a file of no known name beside what it writes,
+            # which stays there if this process is killed
+            beside.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, beside / "whole", metadata=told)
+            with (beside / "whole").open("rb") as handle:
                 os.fsync(handle.fileno())
-            beside.replace(self.path)
+            (beside / "whole").replace(self.path)
         except (OSError, SafetensorError) as error:
             # the training is whole without; a full disk must not end it
             self.note = f"no checkpoint could be written: {error}"
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
         now = time.monotonic()
         self._n_steps = 0
         self._due_at = now + max(self.plan.seconds, _SHARE * (now - began))
@@ -117,7 +119,11 @@ class Checkpoint:
         for path in self.plan.folder.glob(f"{_PREFIX}*"):
             with suppress(OSError):  # another training may remove the same
                 is_old = time.time() - path.stat().st_mtime > _ABANDONED
-                if is_old or path.name.startswith(self.path.name):
+                if not is_old and not path.name.startswith(self.path.name):
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
                     path.unlink()
 
 

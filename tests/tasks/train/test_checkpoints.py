@@ -222,6 +222,31 @@ def test_the_old_one_stays_until_the_new_one_is_whole(
     assert len(written(tmp_path)) == 1
 
 
+def test_what_a_kill_left_half_written_goes_with_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(_: object, path: Path, **__: object) -> None:
+        (path.parent / ".tmpX1").write_bytes(b"half")  # as safetensors does
+        raise KilledError
+
+    kept = Checkpoint(plan(tmp_path), "x")
+    kept.save({"a": torch.ones(3)}, {"n": 1})
+    other = Checkpoint(plan(tmp_path), "y")
+    other.save({"a": torch.ones(3)}, {"n": 1})
+    monkeypatch.setattr(checkpoints, "save_file", killed)
+    with pytest.raises(KilledError):
+        kept.save({"a": torch.zeros(3)}, {"n": 2})
+    again = Checkpoint(plan(tmp_path), "x")
+    saved = again.load()
+    assert saved is not None
+    assert saved.about == {"n": 1}
+    again.remove()
+    assert [path.name for path in tmp_path.iterdir()] == [other.path.name]
+
+
 def test_writing_takes_at_most_a_fiftieth_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
