@@ -65,9 +65,12 @@ def _is_newest(folder: Path, kept: _Kept) -> bool:
 
 
 def _log(folder: Path, version: int) -> tuple[int, int, int] | None:
-    """Which file of the log made a version; None where there is none."""
+    """Which file of the log made a version; None where there is none, or none to be seen.
+
+    A folder that cannot be looked into is for the opening to report: what was just written stands.
+    """
     try:
         seen = (folder / "_delta_log" / f"{version:020d}.json").stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return seen.st_ino, seen.st_mtime_ns, seen.st_size

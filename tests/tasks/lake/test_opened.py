@@ -128,3 +128,12 @@ def test_a_process_that_sees_many_lakes_keeps_some(
     for number in range(5):
         write(Lake(tmp_path / str(number)), "x")
         assert len(opened._kept) <= 3
+
+
+def test_a_version_whose_log_cannot_be_looked_at_is_given_and_not_kept(
+    lake: Lake, tmp_path: Path
+) -> None:
+    write(lake, "ours")
+    (in_its_place := tmp_path / "file").touch()
+    assert opened.keep(in_its_place, DeltaTable(str(lake.path(NAME)))).version == 1
+    assert in_its_place not in opened._kept
