@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,6 +36,7 @@ from tasks.train.csr import Csr
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.run import Step
 from tasks.train.scoring import best_items
+from tests.benchmarks.origins import versions
 from tests.scenarios.real_data import FOLDER
 
 RESULTS = Path(__file__).parent / "results" / "baselines.json"
@@ -221,7 +221,7 @@ def environment() -> Cell:
     return {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "implicit")},
+        **versions("torch", "numpy", "implicit"),
         "torch_threads": torch.get_num_threads(),
     }
 

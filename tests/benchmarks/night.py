@@ -5,18 +5,17 @@ Writes results/night.json beside this file: `make bench`.
 
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from flows.nightly import nightly
 from tasks.lake.connection import connect
 from tasks.sample import ShopSettings, write_sample
+from tests.benchmarks.origins import processor, versions
 
 RESULTS = Path(__file__).parent / "results" / "night.json"
 PACKAGES = ("deltalake", "duckdb", "great-expectations", "numpy", "polars", "torch")
@@ -43,8 +42,8 @@ def measure() -> dict[str, Any]:
             rows = [dict(zip(names, row, strict=True)) for row in stages.fetchall()]
             lookup = _lookup_ms(con)
     return {
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-        "versions": {name: version(name) for name in PACKAGES},
+        "machine": {"cores": os.cpu_count(), "processor": processor()},
+        "versions": versions(*PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "sample": {"seconds": round(sample_seconds, 1), **vars(counts)},
         "night_seconds": round(night_seconds, 1),

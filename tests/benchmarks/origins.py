@@ -3,8 +3,9 @@
 import json
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tests.benchmarks.chapters import Origin
@@ -15,10 +16,10 @@ PACKAGES = ("duckdb", "deltalake", "polars", "numpy", "scikit-learn", "torch")
 
 def note(name: str) -> None:
     """Keep the origin of a benchmark's results as here and now."""
-    versions = {"python": platform.python_version(), **{each: version(each) for each in PACKAGES}}
+    known = {"python": platform.python_version(), **versions(*PACKAGES)}
     found = {
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
-        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()),
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "versions": ", ".join(f"{key} {value}" for key, value in known.items()),
         "dates": datetime.now(UTC).date().isoformat(),
     }
     FOLDER.mkdir(exist_ok=True)
@@ -31,7 +32,18 @@ def noted(name: str, results: Path) -> Origin:
     return Origin(**json.loads(file.read_text())) if file.exists() else Origin()
 
 
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo")
-    named = [line for line in lines.read_text().splitlines() if "model name" in line]
+def processor() -> str:
+    """The processor's name; its architecture where the machine names none."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    named = [line for line in lines if line.startswith("model name")]
     return named[0].partition(":")[2].strip() if named else platform.machine()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of these packages, of those that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

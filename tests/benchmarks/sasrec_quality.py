@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -41,6 +40,7 @@ from tasks.train.csr import Csr
 from tasks.train.feeds import StepFeed
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.run import Step
+from tests.benchmarks.origins import processor, versions
 from tests.scenarios.real_data import FOLDER
 
 RESULTS = Path(__file__).parent / "results" / "sasrec_quality.json"
@@ -175,16 +175,11 @@ def _tell(step: Step) -> None:
 
 def machine() -> Figures:
     """Where this was measured."""
-    cpu = platform.processor()
-    if (about := Path("/proc/cpuinfo")).exists():
-        named = [line for line in about.read_text().splitlines() if "model name" in line]
-        cpu = named[0].partition(":")[2].strip() if named else cpu
-    names = ("torch", "numpy", "polars")
     return {
-        "cpu": cpu,
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: version(name) for name in names},
+        **versions("torch", "numpy", "polars"),
     }
 
 

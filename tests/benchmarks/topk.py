@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from threadpoolctl import threadpool_limits
 from tasks.measure import measured
 from tasks.train.csr import Csr, from_keys
 from tasks.train.topk import FloatArray, iter_top_k, rows_of
+from tests.benchmarks.origins import processor, versions
 
 RESULTS = Path(__file__).parent / "results" / "topk.json"
 TURNS = 3
@@ -189,15 +189,12 @@ def summarised(cells: dict[str, Any]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Where and with what this was measured."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    wanted = ("numpy", "pyarrow", "threadpoolctl", "implicit")
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "cpu": names[0] if names else platform.machine(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in wanted if importlib.util.find_spec(name)},
+        "versions": versions("numpy", "pyarrow", "threadpoolctl", "implicit"),
     }
 
 

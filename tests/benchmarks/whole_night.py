@@ -16,18 +16,17 @@ comparison. `--folder` keeps the log, and what was made of it, for another run.
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tasks.lake.connection import connect
+from tests.benchmarks.origins import processor, versions
 from tests.benchmarks.process_tree import Used, run
 
 ROOT = Path(__file__).parents[2]
@@ -209,10 +208,10 @@ def measure(folder: Path, peer: Path | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "machine": {
             "cores": os.cpu_count(),
-            "processor": platform.machine(),
+            "processor": processor(),
             "load": round(os.getloadavg()[0], 1),
         },
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(*PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "log": facts(folder),
         "nightrank": ours(folder),
