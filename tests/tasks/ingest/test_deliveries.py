@@ -1,6 +1,7 @@
 """Which file a landed file is: returned to what it was, renamed, copied, mended in its mapping."""
 
 from datetime import timedelta
+from typing import Any
 
 from tests.tasks.ingest.conftest import (
     DATED,
@@ -15,8 +16,8 @@ from tests.tasks.ingest.conftest import (
 )
 
 
-def csv_shop(new_shop: NewShop) -> TinyShop:
-    return new_shop(sources={"events": csv_events()})
+def csv_shop(new_shop: NewShop, **source: Any) -> TinyShop:
+    return new_shop(sources={"events": csv_events(**source)})
 
 
 def test_a_file_that_returns_to_what_it_was_has_the_last_word(tiny: TinyShop) -> None:
