@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
+from threading import Lock
 
 import duckdb
 
@@ -18,10 +19,17 @@ from tasks.lake.literals import literal
 from tasks.scratch import scratch
 
 _numbers = count(1)
+_opening = Lock()
+
+
+def _shared() -> duckdb.DuckDBPyConnection:
+    # Threads that ask at once would each open one, and look in the last for what is in the first.
+    with _opening:
+        return _opened()
 
 
 @cache
-def _shared() -> duckdb.DuckDBPyConnection:
+def _opened() -> duckdb.DuckDBPyConnection:
     con = _set_up(duckdb.connect(":memory:"))
     until_exit = ExitStack()
     atexit.register(until_exit.close)

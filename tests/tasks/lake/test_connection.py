@@ -1,12 +1,16 @@
 """Databases attached to the one instance of the process keep to themselves."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from threading import Barrier
 
 import duckdb
 import pytest
 
+from tasks.lake import connection
 from tasks.lake.connection import attached, connect, reading
 
 
@@ -63,6 +67,29 @@ def test_threads_have_theirs() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(work, range(40))) == list(range(40))
+
+
+def test_threads_that_are_the_first_of_a_process_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_threads, opened = 4, []
+    at_once = Barrier(n_threads)
+
+    def slowly(*args: str) -> duckdb.DuckDBPyConnection:
+        opened.append(args)
+        time.sleep(0.1)  # until the others ask for one too
+        return connect_to(*args)
+
+    connect_to = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", slowly)
+    monkeypatch.setattr(connection, "_opened", cache(connection._opened.__wrapped__))
+
+    def work(number: int) -> int:
+        at_once.wait()
+        with attached() as con:
+            return int(con.sql(f"SELECT {number}").fetchall()[0][0])
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        assert list(pool.map(work, range(n_threads))) == list(range(n_threads))
+    assert len(opened) == 1
 
 
 def test_a_file_that_was_attached_is_whole_and_free(tmp_path: Path) -> None:
