@@ -73,10 +73,10 @@ def test_threads_that_are_the_first_of_a_process_share_one(monkeypatch: pytest.M
     n_threads, opened = 4, []
     at_once = Barrier(n_threads)
 
-    def slowly(*args: str) -> duckdb.DuckDBPyConnection:
-        opened.append(args)
+    def slowly(database: str) -> duckdb.DuckDBPyConnection:
+        opened.append(database)
         time.sleep(0.1)  # until the others ask for one too
-        return connect_to(*args)
+        return connect_to(database)
 
     connect_to = duckdb.connect
     monkeypatch.setattr(duckdb, "connect", slowly)
