@@ -4,18 +4,22 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from expectations.catalogue import LAYERS
+from tasks.errors import StorageError
 from tasks.lake.connection import attached
 from tasks.lake.literals import Value, identifier, literal, render
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.scratch import scratch
 from tasks.settings import Compute
 
+T = TypeVar("T")
+
 BATCH_ROWS = 65_536
+_OUT_OF_MEMORY = "Out of Memory Error"  # how DuckDB begins to say so
 
 
 class Session:
@@ -64,6 +68,20 @@ class Session:
             yield
         finally:
             self.con.execute(f"SET memory_limit = {literal(self.compute.memory_limit)}")
+
+    def in_half(self, work: Callable[[], T]) -> T:
+        """Do some work in half of the memory; anew in all of it where half is too little.
+
+        For sorts, which hardly ask for more: it spares what stands beside DuckDB in the process.
+        """
+        try:
+            with self.at_most(self.compute.memory_mib // 2):
+                return work()
+        except (duckdb.OutOfMemoryException, StorageError) as error:
+            # Found while rows are written, it comes as the writer's error, and only its words tell.
+            if _OUT_OF_MEMORY not in str(error):
+                raise
+        return work()
 
     def view(self, name: str, select: str) -> None:
         """Make `layer.name` a view of a SELECT."""

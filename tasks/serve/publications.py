@@ -124,8 +124,7 @@ def _show(s: Session, serving: Publication) -> None:
         if not (current_folder(s.lake) / name).exists():
             _write_list(s, scan(pinned.table, []), name)
     slot = next(name for name in SLOTS if shown is None or _release_in(s.lake, name) != shown)
-    with s.at_most(s.compute.memory_mib // 2):  # sorting hardly asks for more
-        _write_list(s, scan(pinned.table, files), slot)
+    s.in_half(lambda: _write_list(s, scan(pinned.table, files), slot))
     if shown is not None:
         time.sleep(SETTLE_SECONDS)
     _point(s.lake, serving.release_id)

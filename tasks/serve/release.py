@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 import sql
 from tasks.errors import TrainingError
@@ -62,12 +61,11 @@ def build_release(shop: Shop, ds: date, release: str, model: str) -> list[TableV
         for name in ("serve.recommendations", "serve.shortfalls"):
             text = render(sql.read_table(name), params)
 
-            def made(_: Any, text: str = text) -> Any:
-                return s.stream(text)
+            def write(name: str = name, text: str = text) -> TableVersion:
+                return shop.lake.rewrite(name, where, lambda _: s.stream(text))
 
             # half the memory costs a tenth of the time, and what models left is beside it still
-            with s.at_most(shop.settings.compute.memory_mib // 2):
-                written.append(shop.lake.rewrite(name, where, made))
+            written.append(s.in_half(write))
             s.read(name, since=ds, upto=ds)
     return written
 
