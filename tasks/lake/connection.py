@@ -52,14 +52,14 @@ def reading() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextmanager
-def attached(database: str = ":memory:", options: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to a database of its own, by default an empty one in memory.
+def attached() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to a database of its own, in memory and empty.
 
     Settings of memory, threads and spilling hold for all of the process.
     """
     name = f"database_{next(_numbers)}"
     with reading() as con:
-        con.execute(f"ATTACH {literal(database)} AS {name} {options}")
+        con.execute(f"ATTACH ':memory:' AS {name}")
     try:
         with reading() as con:
             con.execute(f"USE {name}")

@@ -10,7 +10,7 @@ import duckdb
 
 from expectations.catalogue import LAYERS
 from tasks.errors import StorageError
-from tasks.lake.connection import attached
+from tasks.lake.connection import attached, connect
 from tasks.lake.literals import Value, identifier, literal, render
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.scratch import scratch
@@ -122,9 +122,15 @@ def write_views(target: Path, views: Mapping[str, str]) -> None:
     Written in an older storage version, so that clients older than ours can read it.
     """
     target.unlink(missing_ok=True)
-    with attached(str(target), "(STORAGE_VERSION 'v1.5.0')") as con:
+    # Not in the instance of the process: there the file would stay open, its views in a log beside
+    # it, as long as another thread has a look at all databases.
+    with connect() as con:
+        con.execute(f"ATTACH {literal(str(target))} AS made (STORAGE_VERSION 'v1.5.0')")
+        con.execute("USE made")
         for schema in sorted({name.split(".", 1)[0] for name in views}):
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
         for name, select in views.items():
             schema, short_name = name.split(".", 1)
             con.execute(f"CREATE VIEW {identifier(schema)}.{identifier(short_name)} AS {select}")
+        con.execute("USE memory")
+        con.execute("DETACH made")

@@ -4,14 +4,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from threading import Barrier
 
 import duckdb
 import pytest
 
 from tasks.lake import connection
-from tasks.lake.connection import attached, connect, reading
+from tasks.lake.connection import attached, reading
 
 
 def databases() -> set[str]:
@@ -90,19 +89,3 @@ def test_threads_that_are_the_first_of_a_process_share_one(monkeypatch: pytest.M
     with ThreadPoolExecutor(n_threads) as pool:
         assert list(pool.map(work, range(n_threads))) == list(range(n_threads))
     assert len(opened) == 1
-
-
-def test_a_file_that_was_attached_is_whole_and_free(tmp_path: Path) -> None:
-    path = tmp_path / "it's.duckdb"
-    with attached(str(path)) as con:
-        con.execute("CREATE TABLE t AS SELECT 42 AS n")
-    with connect(path) as con:
-        assert con.sql("SELECT n FROM t").fetchall() == [(42,)]
-
-
-def test_a_file_that_cannot_be_attached_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "no.duckdb").write_text("this is no database, and long enough to be read as one")
-    before = databases()
-    with pytest.raises(duckdb.Error), attached(str(tmp_path / "no.duckdb")):
-        pass
-    assert databases() == before

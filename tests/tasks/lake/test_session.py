@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
 
 from tasks.errors import StorageError
-from tasks.lake.session import session
+from tasks.lake.connection import connect, reading
+from tasks.lake.session import session, write_views
 from tasks.lake.tables import Lake, arrow_schema
 from tasks.records import TableVersion
 from tasks.settings import Compute
@@ -90,3 +92,17 @@ def test_no_other_error_is_tried_again(tmp_path: Path, error: Exception) -> None
     with session(Lake(tmp_path), Compute()) as s, pytest.raises(type(error)):
         s.in_half(work)
     assert len(tries) == 1
+
+
+def test_views_are_whole_though_another_thread_looks_at_all_databases(tmp_path: Path) -> None:
+    class Watched(dict[str, str]):
+        def items(self) -> Any:
+            yield from super().items()
+            other.sql("SELECT count(*) FROM duckdb_views()").fetchall()
+
+    with reading() as other:
+        other.execute("BEGIN")  # and what it looked at stays open
+        write_views(tmp_path / "it's.duckdb", Watched({"clean.events": "SELECT 42 AS n"}))
+        (made,) = tmp_path.iterdir()
+        with connect(made.rename(tmp_path / "shown.duckdb"), read_only=True) as con:
+            assert con.sql("SELECT n FROM clean.events").fetchall() == [(42,)]
