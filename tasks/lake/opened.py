@@ -2,9 +2,10 @@
 
 Opening one reads its log from the last checkpoint on, a few milliseconds; a night asks hundreds of
 times. What is kept is what a new opening would find: the newest file of the log is still the same
-file, and none has come after it.
+file, in the same place, and none has come after it.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 MOST = 512  # tables; those of many lakes, in a process that sees many
+
+_Log = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,12 @@ class Opened:
 class _Kept:
     found: Opened
     delta: DeltaTable
-    log: tuple[int, int, int]
+    log: _Log
 
 
 _kept: dict[Path, _Kept] = {}
+# delta-rs cannot be used in a fork: an opening says so, a write through an open table would hang.
+os.register_at_fork(after_in_child=_kept.clear)
 
 
 def newest(folder: Path) -> Opened:
@@ -64,13 +69,15 @@ def _is_newest(folder: Path, kept: _Kept) -> bool:
     return kept.log == _log(folder, version) and _log(folder, version + 1) is None
 
 
-def _log(folder: Path, version: int) -> tuple[int, int, int] | None:
+def _log(folder: Path, version: int) -> _Log | None:
     """Which file of the log made a version; None where there is none, or none to be seen.
 
-    A folder that cannot be looked into is for the opening to report: what was just written stands.
+    Its true place too: delta-rs writes there, also when a link to the lake has come to lead
+    elsewhere, to a copy that shares its files. A folder that cannot be looked into is for the
+    opening to report: what was just written stands.
     """
     try:
         seen = (folder / "_delta_log" / f"{version:020d}.json").stat()
     except OSError:
         return None
-    return seen.st_ino, seen.st_mtime_ns, seen.st_size
+    return os.path.realpath(folder), seen.st_ino, seen.st_mtime_ns, seen.st_size

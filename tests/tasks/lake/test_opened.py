@@ -1,5 +1,6 @@
 """What is kept open is what a new opening finds."""
 
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -137,3 +138,35 @@ def test_a_version_whose_log_cannot_be_looked_at_is_given_and_not_kept(
     (in_its_place := tmp_path / "file").touch()
     assert opened.keep(in_its_place, DeltaTable(str(lake.path(NAME)))).version == 1
     assert in_its_place not in opened._kept
+
+
+def linked(one: Path, other: Path) -> None:
+    shutil.copytree(one, other, copy_function=os.link)  # as backups are: not a byte is another
+
+
+@pytest.mark.parametrize("brought", [linked, shutil.move], ids=["linked", "moved"])
+def test_what_is_written_after_a_lake_was_swapped_is_in_the_new_one(
+    tmp_path: Path, brought: Callable[[Path, Path], None]
+) -> None:
+    one, other, current = (tmp_path / name for name in ("one", "other", "current"))
+    one.mkdir()
+    current.symlink_to(one)
+    write(lake := Lake(current), "before")
+    brought(one, other)
+    current.unlink()
+    current.symlink_to(other)
+    assert write(lake, "after") == 2
+    assert texts(lake) == ["after"]
+    assert (len(texts(Lake(one))) == 1) == (brought is linked)
+    assert "after" not in texts(Lake(one))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_keeps_nothing(lake: Lake) -> None:
+    # delta-rs says that it cannot be used there when a table is opened; a write would hang
+    write(lake, "ours")
+    assert opened._kept
+    if not (child := os.fork()):
+        os._exit(len(opened._kept))
+    assert os.waitpid(child, 0)[1] == 0
+    assert opened._kept
