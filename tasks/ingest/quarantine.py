@@ -79,11 +79,14 @@ def _number(s: Session, batch: Batch, delivery: Delivery) -> None:
         select = "SELECT 0 AS n, '' AS text, 0::UBIGINT AS record WHERE false"
     # The planner cannot know how many records a file has: keep it from holding them all in memory.
     s.con.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-    s.con.execute(
-        f"CREATE OR REPLACE TEMP TABLE numbered AS SELECT n, reason, left(text, {RAW_TEXT}) AS raw "
-        f"FROM ({select}) INNER JOIN reasons USING (record)"
-    )
-    s.con.execute("RESET disabled_optimizers")
+    try:
+        s.con.execute(
+            "CREATE OR REPLACE TEMP TABLE numbered AS "
+            f"SELECT n, reason, left(text, {RAW_TEXT}) AS raw "
+            f"FROM ({select}) INNER JOIN reasons USING (record)"
+        )
+    finally:
+        s.con.execute("RESET disabled_optimizers")  # it holds for all of the process
 
 
 def _insert_taken(s: Session, delivery: Delivery, lines: Any) -> None:

@@ -4,9 +4,11 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import duckdb
 import pytest
 
-from tasks.ingest import accounts, load, merge
+from tasks.ingest import accounts, load, merge, quarantine
+from tasks.lake.connection import reading
 from tests.tasks.ingest.conftest import (
     DATED,
     LANDED_AT,
@@ -190,6 +192,23 @@ def test_a_repetition_of_what_its_namesake_held_before(tiny: TinyShop) -> None:
     tiny.land("events/b.jsonl", old)
     tiny.ingest()
     assert tiny.counts()["events/b.jsonl"] == ("repeated", 3, 0, 3, 0)
+
+
+def test_a_file_that_goes_while_it_is_read_leaves_the_planner_as_it_was(
+    tiny: TinyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny.land("events/a.jsonl", lines(event(1), event(2, t="noon")))
+    numbered_sql = quarantine.numbered_sql
+
+    def too_late(*args: Any) -> str:
+        path.unlink()
+        return numbered_sql(*args)
+
+    monkeypatch.setattr(quarantine, "numbered_sql", too_late)
+    with pytest.raises(duckdb.IOException):
+        tiny.ingest()
+    with reading() as con:
+        assert con.sql("SELECT current_setting('disabled_optimizers')").fetchall() == [("",)]
 
 
 def test_a_touched_file_is_no_news(tiny: TinyShop) -> None:
