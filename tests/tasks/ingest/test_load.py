@@ -8,6 +8,7 @@ import duckdb
 import pytest
 
 from tasks.ingest import accounts, load, merge, quarantine
+from tasks.ingest.readers import numbered_sql
 from tasks.lake.connection import reading
 from tests.tasks.ingest.conftest import (
     DATED,
@@ -198,7 +199,6 @@ def test_a_file_that_goes_while_it_is_read_leaves_the_planner_as_it_was(
     tiny: TinyShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny.land("events/a.jsonl", lines(event(1), event(2, t="noon")))
-    numbered_sql = quarantine.numbered_sql
 
     def too_late(*args: Any) -> str:
         path.unlink()
