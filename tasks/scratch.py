@@ -1,4 +1,4 @@
-"""Folders and servers that a process makes for itself, and sweeps up after one that was killed."""
+"""What a process makes for itself: folders, files, servers; it sweeps up after killed ones."""
 
 import os
 import platform
@@ -8,11 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from glob import escape
+from itertools import count
 from pathlib import Path
 
 OWNER = "NIGHTRANK_OWNER"  # in the environment of what a process starts: its process id
 _PREFIX = f"nightrank-{platform.node()}-"
 _PROCESSES = Path("/proc")
+_numbers = count(1)
 
 
 @contextmanager
@@ -21,6 +24,24 @@ def scratch(what: str) -> Iterator[Path]:
     _sweep_folders(tempfile.gettempdir())
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-{what}-") as folder:
         yield Path(folder)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write to, which then takes its place: nobody sees half a file.
+
+    After an error it goes and `target` stays; what killed writers left beside goes too.
+    """
+    ours = f".{target.name}.{_PREFIX}"
+    for left in target.parent.glob(f"{escape(ours)}*"):
+        if _is_gone(left.name.removeprefix(ours).split("-")[0]):
+            left.unlink(missing_ok=True)
+    beside = target.with_name(f"{ours}{os.getpid()}-{next(_numbers)}")
+    try:
+        yield beside
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @cache

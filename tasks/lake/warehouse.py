@@ -4,7 +4,6 @@ Any DuckDB client opens it read-only while a night runs. `serve.current` is a vi
 and a pointer to one of them: open readers see a new release at once and never half of one.
 """
 
-import os
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -16,6 +15,7 @@ from expectations.catalogue import Table, catalogue, stored
 from tasks.lake.literals import Value, literal, render
 from tasks.lake.session import write_views
 from tasks.lake.tables import Lake, Pinned, fingerprint, scan
+from tasks.scratch import replacing
 
 
 def warehouse_path(lake: Lake) -> Path:
@@ -51,11 +51,9 @@ def rebuild(lake: Lake, window: Mapping[str, Value]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     while True:
         pins = {name: lake.pin(name) for name in stored()}
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        write_views(
-            beside, {**_views(lake, pins, window), "main.freshness": _state(lake, pins, window)}
-        )
-        beside.replace(target)
+        views = {**_views(lake, pins, window), "main.freshness": _state(lake, pins, window)}
+        with replacing(target) as beside:
+            write_views(beside, views)
         if all(lake.pin(name).version == pinned.version for name, pinned in pins.items()):
             return target
 

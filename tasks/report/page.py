@@ -1,6 +1,5 @@
 """One page per night: HTML that stands alone, without script, font or address."""
 
-import os
 from collections import Counter
 from datetime import date
 from functools import cache
@@ -14,6 +13,7 @@ from tasks.report import readings
 from tasks.report.questions import Row, answers
 from tasks.report.sketches import sketches
 from tasks.report.words import FILTERS
+from tasks.scratch import replacing
 
 
 def render_night(con: duckdb.DuckDBPyConnection, ds: date) -> str:
@@ -36,12 +36,11 @@ def render_night(con: duckdb.DuckDBPyConnection, ds: date) -> str:
 
 
 def write_night(con: duckdb.DuckDBPyConnection, ds: date, folder: Path) -> Path:
-    """Write `folder/<ds>.html`, beside and then renamed: readers never see half a page."""
+    """Write `folder/<ds>.html`."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{ds}.html"
-    beside = folder / f".{ds}.html.{os.getpid()}"
-    beside.write_text(render_night(con, ds), encoding="utf-8")
-    beside.replace(target)
+    with replacing(target) as beside:
+        beside.write_text(render_night(con, ds), encoding="utf-8")
     return target
 
 

@@ -15,6 +15,7 @@ from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.lake.warehouse import NO_ROWS, SLOTS, current_folder, current_pointer
+from tasks.scratch import replacing
 from tasks.settings import Compute
 
 SERVING = ("publish", "force", "rollback")
@@ -132,21 +133,18 @@ def _show(s: Session, serving: Publication) -> None:
 
 def _write_list(s: Session, select: str, name: str) -> None:
     target = current_folder(s.lake) / name
-    beside = target.with_name(f".{name}.{os.getpid()}")
-    s.con.execute(
-        f"COPY (SELECT * FROM ({select}) ORDER BY user_id, rank) TO {literal(str(beside))} "
-        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
-    )
-    _to_disk(beside)
-    beside.replace(target)
+    with replacing(target) as beside:
+        s.con.execute(
+            f"COPY (SELECT * FROM ({select}) ORDER BY user_id, rank) TO {literal(str(beside))} "
+            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+        )
+        _to_disk(beside)
 
 
 def _point(lake: Lake, release: str) -> None:
-    pointer = current_pointer(lake)
-    beside = pointer.with_name(f".{pointer.name}.{os.getpid()}")
-    beside.write_text(release)
-    _to_disk(beside)
-    beside.replace(pointer)
+    with replacing(current_pointer(lake)) as beside:
+        beside.write_text(release)
+        _to_disk(beside)
 
 
 def _to_disk(path: Path) -> None:

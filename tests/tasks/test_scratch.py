@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import scratch as scratches
-from tasks.scratch import OWNER, own_what_is_started, scratch
+from tasks.scratch import OWNER, own_what_is_started, replacing, scratch
 
 GONE = 4194305  # above the largest process number
 SERVER = "import time\ntime.sleep(60)  # prefect.server.api.server"
@@ -55,3 +55,40 @@ def test_only_the_server_of_a_killed_process_is_ended(
     finally:
         server.kill()
         server.wait()
+
+
+def test_a_file_is_replaced_when_all_of_it_is_written(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with replacing(target) as first, replacing(target) as second:
+        assert first.parent == second.parent == tmp_path
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+        assert not target.exists()
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_that_could_not_be_written_leaves_the_old_one_and_nothing_beside(
+    tmp_path: Path,
+) -> None:
+    def write_half(path: Path) -> None:
+        path.write_text("ne")
+        raise OSError("full")
+
+    (target := tmp_path / "a.txt").write_text("old")
+    with pytest.raises(OSError, match="full"), replacing(target) as beside:
+        write_half(beside)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_killed_writers_left_beside_goes_and_that_of_others_stays(tmp_path: Path) -> None:
+    ours = f".a[1].txt.{scratches._PREFIX}"
+    gone = [tmp_path / f"{ours}{GONE}-1", tmp_path / f"{ours}{GONE}-1.wal"]
+    others = [tmp_path / f"{ours}1-1", tmp_path / f".a[1].txt.nightrank-other-{GONE}-1"]
+    for left in gone + others:
+        left.touch()
+    with replacing(tmp_path / "a[1].txt") as beside:
+        beside.touch()
+    assert set(tmp_path.iterdir()) == {tmp_path / "a[1].txt", *others}
