@@ -69,10 +69,11 @@ def lines_of(
 ) -> Lines:
     """Where the reader's lines `rejected` and the first `n_taken` records that it took begin.
 
-    DuckDB counts a record that spans lines as one line, blank lines as one each.
+    DuckDB counts a record that spans lines as one line, blank lines as one each. Where it takes a
+    tail behind a stray quote for a record more, this stands on the last line that begins one.
     """
     found = Lines()
-    last_rejected = max(rejected, default=0)
+    last_rejected, line = max(rejected, default=0), 1
     for row, line, is_record in _rows(path, source, delimiter):
         if len(found.taken) >= n_taken and row > last_rejected:
             break
@@ -80,6 +81,7 @@ def lines_of(
             found.rejected[row] = line
         elif is_record:
             found.taken.append(line)
+    found.taken.extend([line] * (n_taken - len(found.taken)))
     return found
 
 

@@ -1,5 +1,6 @@
 """Records that do not fit: the line of each, and why."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ def find_misfits(s: Session, batch: Batch) -> dict[str, int]:
     for file_id in batch.refused:
         expected.pop(file_id, None)
     if found != expected:
-        raise _changed(batch, [file_id for file_id in expected if found.get(file_id) is None])
+        raise _changed(batch, dict(found.items() ^ expected.items()))
     return found
 
 
@@ -118,7 +119,7 @@ def _register(s: Session, name: str, columns: dict[str, Any]) -> None:
     )
 
 
-def _changed(batch: Batch, file_ids: list[str]) -> SourceError:
+def _changed(batch: Batch, file_ids: Collection[str]) -> SourceError:
     paths = [each.file.path for each in batch.fresh if each.file_id in file_ids]
     return SourceError(
         f"files changed while they were read: {', '.join(paths) or 'of ' + batch.dataset}",

@@ -243,6 +243,21 @@ def test_what_another_ending_makes_of_the_same_bytes(new_shop: NewShop) -> None:
     assert set(refused(tiny)) == {"events/a.jsonl.gz", "events/a.log"}
 
 
+def test_a_tail_that_the_reader_takes_for_a_record_is_one_bad_record_more(
+    new_shop: NewShop,
+) -> None:
+    """After a line with too many columns its stray quote opens a field that spans lines."""
+    tiny = csv_shop(new_shop)
+    tiny.land("events/b.csv", f"u,i,t\nanna,tea,{NOON}\n")
+    tiny.land("events/a.csv", f'u,i\n\nanna,O,x,tea\nNaN,",,"a,x,"\nz,anna,{NOON},,"a,NaN\n')
+    tiny.ingest()
+    assert tiny.counts() == {
+        "events/a.csv": ("ingested", 3, 0, 0, 3),
+        "events/b.csv": ("ingested", 1, 1, 0, 0),
+    }
+    assert [row[1] for row in tiny.misfits()] == [3, 4, 4]
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("start", ["", "{end}"])
 def test_a_stray_quote_is_one_bad_record(new_shop: NewShop, end: str, start: str) -> None:
