@@ -13,6 +13,7 @@ MODELS: dict[str, str] = {
     "ials": "models.ials:IALS",
     "lightgcn": "models.lightgcn:LightGCN",
     "sasrec": "models.sasrec:SASRec",
+    "causalrec": "models.causalrec:CausalRec",
 }
 
 

@@ -30,7 +30,7 @@ out: the fused kernel never forms it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -57,6 +57,13 @@ from models.contract import (
 )
 
 MOST_LOGITS = 1 << 24  # scores at a time under the full softmax: 64 MiB
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # of q, k, v [B, heads, T, d / heads]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Each step to itself and those before it; [B, heads, T, d / heads]."""
+    return scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +130,18 @@ class SASRec(SequenceModel):
 
     def forward(self, inputs: Tensor, sizes: Tensor) -> Tensor:
         """The state after each step, [B, T, d]; what it says of pads means nothing."""
+        return self.encoded(self.embedded(inputs, sizes), attend)
+
+    def embedded(self, inputs: Tensor, sizes: Tensor) -> Tensor:
+        """Items and their positions, [B, T, d]."""
         x = embedding(inputs, self.m) * math.sqrt(self.config.width)  # [B, T, d]
-        x = self.dropout(x + self._position(inputs, sizes))  # [B, T, d]
+        dropped: Tensor = self.dropout(x + self._position(inputs, sizes))  # [B, T, d]
+        return dropped
+
+    def encoded(self, x: Tensor, attention: Attention) -> Tensor:
+        """What the blocks make of it, [B, T, d]."""
         for block in self.blocks:
-            x = block(x)  # [B, T, d]
+            x = block(x, attention)  # [B, T, d]
         state: Tensor = self.norm(x)  # [B, T, d]
         return state
 
@@ -139,9 +154,11 @@ class SASRec(SequenceModel):
 
     def loss(self, batch: Steps) -> Loss:
         """Loss of N steps; needs batch.negatives when the loss is "bce"."""
-        states = (
-            self(batch.inputs, batch.sizes).flatten(0, 1).index_select(0, batch.places)
-        )  # [N, d]
+        return self.loss_of(self(batch.inputs, batch.sizes), batch)
+
+    def loss_of(self, states: Tensor, batch: Steps) -> Loss:
+        """The same, of states [B, T, d] that were made of it."""
+        states = states.flatten(0, 1).index_select(0, batch.places)  # [N, d]
         if self.config.loss == "full":
             return _named("full", self._full(states, batch.targets))
         if self.config.loss == "sampled":
@@ -203,20 +220,20 @@ class _Block(nn.Module):
         self.norm_a, self.norm_b = nn.LayerNorm(d), nn.LayerNorm(d)
         self.dropout = _Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, attention: Attention) -> Tensor:
         """[B, T, d] to [B, T, d]."""
         if self.is_pre:
-            x = x + self.dropout(self._attention(self.norm_a(x)))  # [B, T, d]
+            x = x + self.dropout(self._mixed(self.norm_a(x), attention))  # [B, T, d]
             added: Tensor = self.dropout(self.ffn(self.norm_b(x)))  # [B, T, d]
             return x + added
-        x = self.norm_a(x + self.dropout(self._attention(x)))  # [B, T, d]
+        x = self.norm_a(x + self.dropout(self._mixed(x, attention)))  # [B, T, d]
         normed: Tensor = self.norm_b(x + self.dropout(self.ffn(x)))  # [B, T, d]
         return normed
 
-    def _attention(self, x: Tensor) -> Tensor:
+    def _mixed(self, x: Tensor, attention: Attention) -> Tensor:
         b, t, d = x.shape
         q, k, v = self.qkv(x).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, heads, T, d / heads]
+        mixed = attention(q, k, v)  # [B, heads, T, d / heads]
         added: Tensor = self.out(mixed.transpose(1, 2).reshape(b, t, d))  # [B, T, d]
         return added
 

@@ -21,12 +21,14 @@ FAST: dict[str, dict[str, object]] = {
     "ials": {"n_factors": 8, "regularisation": 1.0},
     "lightgcn": {"n_factors": 8, "batch_size": 256, "learning_rate": 0.02, "epochs": 15},
     "sasrec": {"width": 16, "batch_size": 8, "learning_rate": 0.01, "epochs": 15, "length": 20},
+    "causalrec": {"width": 16, "batch_size": 8, "learning_rate": 0.01, "epochs": 15, "length": 20},
 }
 VARIANTS = [(name, FAST[name]) for name in MODELS]
 VARIANTS += [("bpr", {**FAST["bpr"], "weighting": "ips", "strength_power": 0.0})]
 VARIANTS += [("bpr", {**FAST["bpr"], "decay": 1e-4})]
 VARIANTS += [("ials", {**FAST["ials"], "exact": True})]
 VARIANTS += [("sasrec", {**FAST["sasrec"], "loss": loss}) for loss in ("bce", "full")]
+VARIANTS += [("causalrec", {**FAST["causalrec"], "effects": how}) for how in ("free", "cluster")]
 
 
 @pytest.fixture(scope="module")

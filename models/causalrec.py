@@ -1,0 +1,282 @@
+"""CausalRec: SASRec whose attention is boosted where a learnt graph says that a step caused.
+
+    x_t = sqrt(d) m_{s_t} + p_t                                  (embedding, as SASRec)
+    v = norm(x) W_v, S = (norm(x) W_q) (norm(x) W_k)' / sqrt(d)  (discovery; norm on the noise side)
+    A = exp(S) / (1 + sum_{j < t} exp(S))                        (strictly before, with a null sink)
+    W = I - (I + A)^-1                                           (direct effects; z = (I + A) v)
+    R = |W| by the largest of its row, R[t, t] = 1               (relation)
+    attention = softmax(q k' / sqrt(d) + log(1 + alpha R))       (booster, in every block)
+
+"CausalRec: A CausalBoost Attention Model for Sequential Recommendation", arXiv:2510.21333: a linear
+structural causal model of the steps of one sequence read off an attention (section 4.2), attention
+multiplied by 1 + alpha R (section 4.3), an L1 penalty on W and one for cycles (section 4.4). The
+paper is silent on how R is made of W, on the form of the attention that is inverted and on whether
+the boost comes before or after the softmax; these are reconstructed here, so that the theory holds:
+
+- Attention that includes the step itself is nearly singular; I + A never is. Equal variances can
+  only hold for the noise, so the norm stands before the values are mixed, not after.
+- log(1 + alpha R) added to the logits is attention times 1 + alpha R with rows that sum to 1. It
+  cannot let a step look ahead nor turn a boost into its contrary, as multiplied logits do.
+- The blocks read x, not z: with alpha = 0 this is SASRec, bit by bit, and what alpha adds is the
+  boost's alone. The graph learns from the loss through R, and from what z leaves unexplained.
+
+Where W points back in time by its form it has no cycles and the penalty is 0 with gradient 0: it
+adds nothing, and is watched instead as a test of the masks. It acts for effects = "free" and
+"cluster" alone. Time order, not the penalty, is what makes the graph known: without it the graph
+is not to be found from steps whose variances are equal.
+
+effects, how W is made:
+
+    direct    as above                               attn      A itself, to first order the same
+    cov_chol  of the Cholesky factor of Cov(z)       gram      the correlation of z: paths too
+    free      sigma(S) between all pairs, boosted by those before; without cycles by penalty alone
+    cluster   q' G q, q the soft clusters of the steps, G one graph of clusters
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from models.causal_graph import (
+    DualState,
+    acyclicity,
+    before,
+    cholesky_effects,
+    direct_effects,
+    gram_effects,
+    null_sink_softmax,
+    relation,
+    unexplained,
+)
+from models.contract import Config, Loss, ModelError, Steps, require
+from models.sasrec import Attention, SASRec, SASRecConfig, attend
+
+EFFECTS = ("direct", "attn", "cov_chol", "gram", "free", "cluster")
+BOOSTS = ("renormalised", "post", "logits", "filter")
+RELATIONS = ("learnt", "shuffled", "recency")
+LARGEST_H = 1e-6  # of a graph that has no cycles by its form
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalRecConfig(SASRecConfig):
+    """SASRec's knobs and those of the graph and the boost, with the paper's symbols."""
+
+    alpha: float = 1.0  # strength of the boost; 0: SASRec
+    effects: Literal["direct", "attn", "cov_chol", "gram", "free", "cluster"] = "direct"
+    boost: Literal["renormalised", "post", "logits", "filter"] = "renormalised"
+    # shuffled and recency are controls: the same R in another order, and 1 / (t - j)
+    relation: Literal["learnt", "shuffled", "recency"] = "learnt"
+    threshold: float = 0.0  # tau, share of a row's largest that an effect must be over
+    floor: float = 0.1  # a row whose largest effect is below counts as if this were the largest
+    sparsity: float = 1e-3  # lambda, of the L1 norm of W, a step
+    unexplained: float = 0.0  # of the mean square that W leaves of z
+    clusters: int = 32  # K, under "cluster"
+    every: int = 200  # steps of training between moves of the multiplier of cycles
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.alpha < math.inf, "alpha must be 0 or positive, finite")
+        require(self.effects in EFFECTS, f"effects must be one of {EFFECTS}")
+        require(self.boost in BOOSTS, f"boost must be one of {BOOSTS}")
+        require(self.relation in RELATIONS, f"relation must be one of {RELATIONS}")
+        require(0 <= self.threshold < 1, "threshold must be from 0 to below 1")
+        require(0 <= self.floor <= 1, "floor must be from 0 to 1")
+        require(0 <= self.sparsity < math.inf, "sparsity must be 0 or positive, finite")
+        require(0 <= self.unexplained < math.inf, "unexplained must be 0 or positive, finite")
+        require(self.clusters >= 2, "clusters must be at least 2")
+        require(self.every >= 1, "every must be at least 1")
+
+    @property
+    def can_have_cycles(self) -> bool:
+        """Whether the form of W leaves cycles to the penalty."""
+        return self.effects in ("free", "cluster")
+
+
+class Graph(NamedTuple):
+    """What is discovered in B sequences."""
+
+    effects: Tensor  # W, [B, T, T]: row t, what each step did to step t; 0 at pads
+    z: Tensor  # [B, T, d]
+    h: Tensor  # [] mean over sequences and steps, or of the one graph of clusters
+
+
+class CausalRec(SASRec):
+    """SASRec, a discovery head, and a boost of all blocks by what it finds."""
+
+    config_type: ClassVar[type[Config]] = CausalRecConfig
+    paper: ClassVar[str] = "CausalRec, arXiv:2510.21333 (base: Kang, McAuley, ICDM 2018)"
+    assumes: ClassVar[str] = (
+        "Steps cause later steps linearly, with independent noise of equal variance, and nothing "
+        "unseen causes two of them; what a session's theme does is such a thing unseen."
+    )
+
+    def __init__(self, config: Config, n_users: int, n_items: int) -> None:
+        if not isinstance(config, CausalRecConfig):
+            raise TypeError(f"CausalRec needs a CausalRecConfig, not {type(config).__name__}")
+        super().__init__(config, n_users, n_items)
+        self.boosting = config
+        self.discovery = _Discovery(config)
+        self.dual = DualState(config.every)
+
+    def forward(self, inputs: Tensor, sizes: Tensor) -> Tensor:
+        """The state after each step, [B, T, d]; what it says of pads means nothing."""
+        x = self.embedded(inputs, sizes)  # [B, T, d]
+        return self.encoded(x, self._attention(x, sizes, None))
+
+    def graph(self, inputs: Tensor, sizes: Tensor) -> Graph:
+        """What is discovered in sequences [B, T] of sizes [B]."""
+        found: Graph = self.discovery(self.embedded(inputs, sizes), _known(inputs, sizes))
+        return found
+
+    def relation(self, inputs: Tensor, sizes: Tensor) -> Tensor:
+        """R of sequences [B, T] of sizes [B], [B, T, T]: row t, what boosts the state after t."""
+        x = self.embedded(inputs, sizes)
+        return self._relation(self.discovery(x, _known(inputs, sizes)), _known(inputs, sizes))
+
+    def loss(self, batch: Steps) -> Loss:
+        """SASRec's loss and, where there is a boost, what the graph costs."""
+        config = self.boosting
+        if config.alpha == 0:
+            return super().loss(batch)
+        x = self.embedded(batch.inputs, batch.sizes)  # [B, T, d]
+        graph = self.discovery(x, _known(batch.inputs, batch.sizes))
+        states = self.encoded(x, self._attention(x, batch.sizes, graph))
+        found = self.loss_of(states, batch)
+        costs = {"sparsity": config.sparsity * graph.effects.abs().sum() / batch.sizes.sum()}
+        if config.unexplained:
+            rest = unexplained(graph.z.detach(), graph.effects)
+            costs["unexplained"] = config.unexplained * rest
+        if config.can_have_cycles:
+            costs["cycles"] = self.dual.cost(graph.h)
+        if self.training:
+            self._watch(graph.h)
+        return Loss(found.total + torch.stack(list(costs.values())).sum(), found.parts | costs)
+
+    def _watch(self, h: Tensor) -> None:
+        if self.boosting.can_have_cycles:
+            self.dual.step(h)
+        elif float(h) > LARGEST_H:
+            raise ModelError(
+                f"a graph that can only point back in time has cycles (h = {float(h):.2g}): "
+                "a mask is wrong"
+            )
+
+    def _attention(self, x: Tensor, sizes: Tensor, graph: Graph | None) -> Attention:
+        if self.boosting.alpha == 0:
+            return attend
+        known = _known(x[..., 0], sizes)
+        graph = self.discovery(x, known) if graph is None else graph
+        related = self._relation(graph, known)
+        return partial(boosted, related, self.boosting.alpha, self.boosting.boost)
+
+    def _relation(self, graph: Graph, known: Tensor) -> Tensor:
+        config = self.boosting
+        if config.relation == "recency":
+            return relation(_recency(graph.effects), known)
+        found = relation(graph.effects, known, config.threshold, config.floor)  # [B, T, T]
+        return _shuffled(found) if config.relation == "shuffled" else found
+
+
+def boosted(related: Tensor, alpha: float, how: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention to oneself and before, stronger by R [B, T, T]; [B, heads, T, d / heads].
+
+    renormalised: times 1 + alpha R, rows summing to 1. The others are for comparison: post, the
+    same without; logits, the logits times 1 + alpha R; filter, only where R > 0.
+    """
+    n = related.shape[-1]
+    ahead = ~(before(n, q.device) | torch.eye(n, dtype=torch.bool, device=q.device))
+    by = related.unsqueeze(1).to(q.dtype)  # [B, 1, T, T]
+    if how in ("renormalised", "filter"):
+        # at pads nothing relates, not even a step to itself: they look at what came before
+        kept = by if how == "renormalised" else torch.where(by > 0, 0.0, -math.inf)
+        bias = torch.log1p(alpha * by) if how == "renormalised" else kept
+        if how == "filter":
+            bias = bias.masked_fill(torch.eye(n, dtype=torch.bool, device=q.device), 0.0)
+        return scaled_dot_product_attention(q, k, v, attn_mask=bias.masked_fill(ahead, -math.inf))
+    logits = q @ k.mT / math.sqrt(q.shape[-1])  # [B, heads, T, T]
+    if how == "logits":
+        logits = logits * (1 + alpha * by)
+    shares = logits.masked_fill(ahead, -math.inf).softmax(-1)
+    return (shares * (1 + alpha * by) if how == "post" else shares) @ v
+
+
+class _Discovery(nn.Module):
+    """One head that finds W."""
+
+    def __init__(self, config: CausalRecConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.how, self.can_have_cycles = config.effects, config.can_have_cycles
+        self.norm = nn.LayerNorm(d)
+        self.value, self.query, self.key = (nn.Linear(d, d, bias=False) for _ in range(3))
+        if self.how == "cluster":
+            self.member = nn.Linear(d, config.clusters)
+            self.between = nn.Parameter(torch.randn(config.clusters, config.clusters) * 0.1)
+
+    def forward(self, x: Tensor, known: Tensor) -> Graph:
+        """x [B, T, d], known [B, T] bool."""
+        n = x.shape[1]
+        normed = self.norm(x)
+        v = self.value(normed)
+        scores = self.query(normed) @ self.key(normed).mT / math.sqrt(x.shape[-1])  # [B, T, T]
+        both = known.unsqueeze(-1) & known.unsqueeze(-2)
+        attention = null_sink_softmax(scores, both & before(n, x.device))
+        z = (v + attention @ v) * known.unsqueeze(-1)
+        effects = self._effects(scores, attention, z, normed) * both
+        return Graph(effects, z, self._h(effects))
+
+    def _effects(self, scores: Tensor, attention: Tensor, z: Tensor, normed: Tensor) -> Tensor:
+        n = scores.shape[-1]
+        match self.how:
+            case "direct":
+                return direct_effects(attention)
+            case "attn":
+                return attention
+            case "cov_chol":
+                return cholesky_effects(z)
+            case "gram":
+                return gram_effects(z)
+            case "free":
+                # each by itself: a sum over the row would tell it what comes later
+                return scores.sigmoid() * ~torch.eye(n, dtype=torch.bool, device=scores.device)
+            case _:
+                member: Tensor = self.member(normed).softmax(-1)  # [B, T, K]
+                return (member @ self._between() @ member.mT).tril(-1)
+
+    def _between(self) -> Tensor:
+        itself = torch.eye(len(self.between), dtype=torch.bool, device=self.between.device)
+        return self.between.masked_fill(itself, 0)
+
+    def _h(self, effects: Tensor) -> Tensor:
+        if self.how == "cluster":
+            return acyclicity(self._between(), "logdet")
+        if self.how == "free":
+            return acyclicity(effects, "logdet").mean() / effects.shape[-1]
+        # what can have none is watched, not learnt from; one sequence tells a wrong mask
+        return acyclicity(effects[:1].detach().double(), "logdet").mean()
+
+
+def _known(inputs: Tensor, sizes: Tensor) -> Tensor:
+    """Which are steps and not pads, [B, T] bool."""
+    return torch.arange(inputs.shape[1], device=sizes.device) < sizes.unsqueeze(-1)
+
+
+def _recency(effects: Tensor) -> Tensor:
+    step = torch.arange(effects.shape[-1], device=effects.device)
+    lag = (step.unsqueeze(-1) - step).clamp(min=1)
+    return lag.reciprocal().expand_as(effects)
+
+
+def _shuffled(related: Tensor) -> Tensor:
+    """What lies before a step in another order, the same for all; [B, T, T]."""
+    n = related.shape[-1]
+    drawn = torch.rand(n, n, generator=torch.Generator().manual_seed(n))
+    drawn = torch.where(before(n), drawn, 2.0)
+    drawn.fill_diagonal_(1.5)  # itself after those before it, as it stands, and then what is ahead
+    order = drawn.argsort(-1).to(related.device)
+    return related.gather(-1, order.expand_as(related))

@@ -1,0 +1,202 @@
+"""CausalRec alone: the identities of its boost, and what a graph may depend on."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.causal_graph import acyclicity, before
+from models.causalrec import BOOSTS, EFFECTS, RELATIONS, CausalRec, CausalRecConfig, boosted
+from models.contract import ModelError
+from models.sasrec import SASRec, SASRecConfig, attend
+from tests.models.test_sasrec import N_ITEMS, padded, steps
+
+SHAPE: dict[str, Any] = {"width": 8, "heads": 2, "length": 6, "init_scale": 0.5}
+FORMS: list[dict[str, Any]] = [{"effects": effects} for effects in EFFECTS]
+FORMS += [{"boost": boost} for boost in BOOSTS[1:]]
+FORMS += [{"relation": relation} for relation in RELATIONS[1:]]
+FORMS += [{"effects": "free", "norm": "post", "threshold": 0.3}]
+
+
+def model(**fields: Any) -> CausalRec:
+    torch.manual_seed(3)
+    config = CausalRecConfig.from_dict({**SHAPE, **fields})
+    return CausalRec(config, n_users=2, n_items=N_ITEMS)
+
+
+def heads(n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    made = torch.Generator().manual_seed(1)
+    q, k, v = torch.randn(3, 2, 2, n, 4, generator=made)
+    return q, k, v
+
+
+def related(n: int = 5) -> Tensor:
+    drawn = torch.rand(2, n, n, generator=torch.Generator().manual_seed(2))
+    return drawn.tril(-1) + torch.eye(n)
+
+
+def shares(how: str, alpha: float, r: Tensor) -> Tensor:
+    """The attention itself: what is mixed when the values are unit vectors."""
+    q, k, _ = heads()
+    return boosted(r, alpha, how, q, k, torch.eye(5).expand(2, 2, 5, 5))
+
+
+def plain() -> Tensor:
+    q, k, _ = heads()
+    return attend(q, k, torch.eye(5).expand(2, 2, 5, 5))
+
+
+def test_the_boost_is_attention_times_one_plus_alpha_r_renormalised() -> None:
+    wanted = plain() * (1 + 3 * related().unsqueeze(1))
+    found = shares("renormalised", 3.0, related())
+    torch.testing.assert_close(found, wanted / wanted.sum(-1, keepdim=True))
+    torch.testing.assert_close(shares("post", 3.0, related()), wanted)
+
+
+def test_an_endless_boost_is_the_filter() -> None:
+    r = related().round()
+    torch.testing.assert_close(shares("renormalised", 1e8, r), shares("filter", 1.0, r))
+
+
+@pytest.mark.parametrize("how", BOOSTS)
+@pytest.mark.parametrize("alpha", [1e-8, 1e-4, 1.0, 1e4, 1e8])
+def test_any_alpha_is_finite_and_never_looks_ahead(how: str, alpha: float) -> None:
+    found = shares(how, alpha, related())
+    assert torch.isfinite(found).all()
+    assert (found[..., ~(before(5) | torch.eye(5).bool())] == 0).all()
+    if how != "post":
+        torch.testing.assert_close(found.sum(-1), torch.ones(2, 2, 5))
+
+
+@pytest.mark.parametrize("alpha", [1e-8, 1.0, 1e8])
+def test_any_alpha_can_be_learnt_from(alpha: float) -> None:
+    m = model(alpha=alpha, loss="full")
+    m.loss(steps()).total.backward()  # type: ignore[no-untyped-call]
+    gradients = [each.grad for each in m.parameters() if each.grad is not None]
+    assert len(gradients) > len(list(SASRec(SASRecConfig(**SHAPE), 2, N_ITEMS).parameters()))
+    assert all(torch.isfinite(each).all() for each in gradients)
+
+
+@pytest.mark.parametrize("effects", EFFECTS)
+def test_without_a_boost_it_is_sasrec_bit_by_bit(effects: str) -> None:
+    torch.manual_seed(3)
+    base = SASRec(SASRecConfig.from_dict({**SHAPE, "loss": "full"}), n_users=2, n_items=N_ITEMS)
+    m = model(alpha=0.0, effects=effects, loss="full")
+    inputs, sizes = padded([1, 2, 3, 4, 5, 6], [4, 2])
+    torch.manual_seed(5)
+    of_base = base.loss(steps()).total
+    torch.manual_seed(5)
+    assert torch.equal(m.loss(steps()).total, of_base)
+    assert torch.equal(m.eval()(inputs, sizes), base.eval()(inputs, sizes))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("t", range(5))
+def test_nothing_later_than_a_step_changes_its_state(form: dict[str, Any], t: int) -> None:
+    m = model(**form, positions="from_start").eval()
+    first, size = padded([1, 2, 3, 4, 5, 6])
+    changed = first.clone()
+    changed[0, t + 1 :] = torch.tensor([8, 7, 0, 8, 7])[: 5 - t]
+    one, other = m(first, size), m(changed, size)
+    torch.testing.assert_close(one[0, : t + 1], other[0, : t + 1], rtol=0, atol=0)
+    r, s = m.relation(first, size), m.relation(changed, size)
+    torch.testing.assert_close(r[0, : t + 1], s[0, : t + 1], rtol=0, atol=0)
+    assert not torch.allclose(one[0, t + 1], other[0, t + 1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pads_relate_to_nothing_and_do_not_matter(form: dict[str, Any]) -> None:
+    m = model(**form).eval()
+    sequences = padded([1, 2, 3, 4, 5, 6], [4, 2])
+    others = padded([1, 2, 3, 4, 5, 6], [4, 2], pad=7)
+    torch.testing.assert_close(m.last_states(*sequences)[1], m.last_states(*padded([4, 2]))[0])
+    torch.testing.assert_close(m.last_states(*others), m.last_states(*sequences))
+    for found in (m.relation(*sequences), m.graph(*sequences).effects):
+        assert found[1, 2:].abs().sum() == found[1, :, 2:].abs().sum() == 0
+    assert torch.isfinite(m(*sequences)).all()
+
+
+@pytest.mark.parametrize("effects", EFFECTS)
+def test_only_free_forms_can_have_cycles(effects: str) -> None:
+    m = model(effects=effects, alpha=1.0)
+    graph = m.graph(*padded([1, 2, 3, 4, 5, 6]))
+    assert m.boosting.can_have_cycles == (effects in ("free", "cluster"))
+    if not m.boosting.can_have_cycles:
+        assert torch.equal(graph.effects, graph.effects.tril(-1))
+        assert graph.h < 1e-6
+    else:
+        assert graph.h > 1e-4
+
+
+@pytest.mark.parametrize("effects", ["free", "cluster"])
+def test_the_penalty_takes_cycles_away(effects: str) -> None:
+    m = model(effects=effects, every=5, dropout=0.0)
+    optimiser = torch.optim.Adam(m.discovery.parameters(), lr=0.02)
+    began = m.graph(*padded([1, 2, 3, 4, 5, 6])).h.item()
+    for _ in range(150):
+        optimiser.zero_grad()
+        m.loss(steps([7, 7, 7, 7])).total.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    assert m.dual.penalty > 1
+    assert m.graph(*padded([1, 2, 3, 4, 5, 6])).h < began / 4
+
+
+def test_a_wrong_mask_is_told() -> None:
+    m = model()
+    with pytest.raises(ModelError, match="a mask is wrong"):
+        m._watch(torch.tensor(1e-3))
+
+
+def test_sparsity_takes_effects_away() -> None:
+    def mass(sparsity: float) -> float:
+        m = model(sparsity=sparsity, dropout=0.0)
+        optimiser = torch.optim.Adam(m.parameters(), lr=0.02)
+        for _ in range(60):
+            optimiser.zero_grad()
+            m.loss(steps()).total.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        return float(m.graph(steps().inputs, steps().sizes).effects.detach().abs().sum())
+
+    assert mass(3.0) < 0.3 * mass(0.0)
+
+
+def test_effects_are_those_of_the_attention_that_made_z() -> None:
+    """z = (I + A) v and W = I - (I + A)^-1: so z - W z is v."""
+    m = model().eval()
+    inputs, sizes = padded([1, 2, 3, 4, 5, 6])
+    graph = m.graph(inputs, sizes)
+    v = m.discovery.value(m.discovery.norm(m.embedded(inputs, sizes)))
+    torch.testing.assert_close(graph.z - graph.effects @ graph.z, v)
+    assert acyclicity(graph.effects).abs().max() < 1e-5
+
+
+def test_shuffled_relations_hold_the_same_in_another_order() -> None:
+    learnt, shuffled = (model(relation=how).eval() for how in ("learnt", "shuffled"))
+    r, s = (m.relation(*padded([1, 2, 3, 4, 5, 6])) for m in (learnt, shuffled))
+    torch.testing.assert_close(r.sort(-1).values, s.sort(-1).values)
+    assert not torch.allclose(r, s)
+    assert torch.equal(s.diagonal(dim1=1, dim2=2), torch.ones(1, 6))
+    recency = model(relation="recency").relation(*padded([1, 2, 3, 4]))
+    torch.testing.assert_close(recency[0, 3], torch.tensor([1 / 3, 1 / 2, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"alpha": -1.0}, "alpha"),
+        ({"alpha": float("inf")}, "alpha"),
+        ({"effects": "none"}, "effects"),
+        ({"boost": "none"}, "boost"),
+        ({"relation": "none"}, "relation"),
+        ({"threshold": 1.0}, "threshold"),
+        ({"floor": 2.0}, "floor"),
+        ({"sparsity": -1.0}, "sparsity"),
+        ({"unexplained": -1.0}, "unexplained"),
+        ({"clusters": 1}, "clusters"),
+        ({"every": 0}, "every"),
+    ],
+)
+def test_settings_that_make_no_sense(fields: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        CausalRecConfig.from_dict(fields)
