@@ -135,13 +135,13 @@ def _among_sampled(
     return n_better
 
 
-def measure(name: str, settings: dict[str, Any], seed: int) -> Figures:
+def measure(name: str, settings: dict[str, Any], seed: int, model: str = "sasrec") -> Figures:
     """Train and test once."""
     with TemporaryDirectory() as work:
         split = read(name, Path(work))
         holdout = Holdout(split.chooser, seen=split.data.csr())
         started = time.process_time(), time.perf_counter()
-        trained = train("sasrec", settings, split.data, seed=seed, holdout=holdout, progress=_tell)
+        trained = train(model, settings, split.data, seed=seed, holdout=holdout, progress=tell)
         spent = time.process_time() - started[0], time.perf_counter() - started[1]
         found = ranks(split, trained, seed)
     return {
@@ -168,7 +168,7 @@ def _figures(found: Ranks) -> Iterator[tuple[str, float]]:
     yield f"ndcg_{K}", round(float(np.where(found < K, 1 / np.log2(found + 2.0), 0).mean()), 5)
 
 
-def _tell(step: Step) -> None:
+def tell(step: Step) -> None:
     if step.ends_epoch:
         print(f"  epoch {step.epoch} of at most {step.n_epochs}: loss {step.loss:.4f}", flush=True)
 
