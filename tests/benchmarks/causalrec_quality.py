@@ -1,7 +1,7 @@
 """CausalRec and its controls on MovieLens-1M and Amazon Beauty. Writes causalrec_quality.json.
 
-Arms, all of one loss, length, width and budget of epochs: SASRec (which CausalRec with alpha = 0 is,
-bit by bit), alpha from a grid of which the validation chooses, R shuffled at that alpha, R by
+Arms, all of one loss, length, width and budget of epochs: SASRec (which CausalRec with alpha = 0
+is, bit by bit), alpha from a grid of which the validation chooses, R shuffled at that alpha, R by
 recency, and the graph in other modes. Sets, splits and figures are those of sasrec_quality.
 
 Cell by cell: what is in the file with the same settings is not run again. --only and --arm narrow
