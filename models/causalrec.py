@@ -171,8 +171,7 @@ class CausalRec(SASRec):
             return attend
         known = _known(x[..., 0], sizes)
         graph = self.discovery(x, known) if graph is None else graph
-        related = self._relation(graph, known)
-        return partial(boosted, related, self.boosting.alpha, self.boosting.boost)
+        return booster(self._relation(graph, known), self.boosting.alpha, self.boosting.boost)
 
     def _relation(self, graph: Graph, known: Tensor) -> Tensor:
         config = self.boosting
@@ -182,27 +181,36 @@ class CausalRec(SASRec):
         return _shuffled(found) if config.relation == "shuffled" else found
 
 
-def boosted(related: Tensor, alpha: float, how: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention to oneself and before, stronger by R [B, T, T]; [B, heads, T, d / heads].
+def booster(related: Tensor, alpha: float, how: str) -> Attention:
+    """Attention to oneself and before, stronger by R [B, T, T].
 
     renormalised: times 1 + alpha R, rows summing to 1. The others are for comparison: post, the
     same without; logits, the logits times 1 + alpha R; filter, only where R > 0.
     """
-    n = related.shape[-1]
-    ahead = ~(before(n, q.device) | torch.eye(n, dtype=torch.bool, device=q.device))
-    by = related.unsqueeze(1).to(q.dtype)  # [B, 1, T, T]
-    if how in ("renormalised", "filter"):
-        # at pads nothing relates, not even a step to itself: they look at what came before
-        kept = by if how == "renormalised" else torch.where(by > 0, 0.0, -math.inf)
-        bias = torch.log1p(alpha * by) if how == "renormalised" else kept
-        if how == "filter":
-            bias = bias.masked_fill(torch.eye(n, dtype=torch.bool, device=q.device), 0.0)
-        return scaled_dot_product_attention(q, k, v, attn_mask=bias.masked_fill(ahead, -math.inf))
+    itself = torch.eye(related.shape[-1], dtype=torch.bool, device=related.device)
+    ahead = ~(before(related.shape[-1], related.device) | itself)
+    by = related.unsqueeze(1)  # [B, 1, T, T]
+    match how:
+        case "renormalised":
+            return partial(_biased, torch.log1p(alpha * by).masked_fill(ahead, -math.inf))
+        case "filter":
+            # at pads nothing relates, not even a step to itself, and something must be left
+            return partial(_biased, torch.where((by > 0) | itself, 0.0, -math.inf))
+        case _:
+            return partial(_multiplied, 1 + alpha * by, ahead, how == "post")
+
+
+def _biased(bias: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+
+
+def _multiplied(
+    factor: Tensor, ahead: Tensor, is_post: bool, q: Tensor, k: Tensor, v: Tensor
+) -> Tensor:
     logits = q @ k.mT / math.sqrt(q.shape[-1])  # [B, heads, T, T]
-    if how == "logits":
-        logits = logits * (1 + alpha * by)
+    logits = logits if is_post else logits * factor
     shares = logits.masked_fill(ahead, -math.inf).softmax(-1)
-    return (shares * (1 + alpha * by) if how == "post" else shares) @ v
+    return (shares * factor if is_post else shares) @ v
 
 
 class _Discovery(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.causal_graph import acyclicity, before
-from models.causalrec import BOOSTS, EFFECTS, RELATIONS, CausalRec, CausalRecConfig, boosted
+from models.causalrec import BOOSTS, EFFECTS, RELATIONS, CausalRec, CausalRecConfig, booster
 from models.contract import ModelError
 from models.sasrec import SASRec, SASRecConfig, attend
 from tests.models.test_sasrec import N_ITEMS, padded, steps
@@ -39,7 +39,7 @@ def related(n: int = 5) -> Tensor:
 def shares(how: str, alpha: float, r: Tensor) -> Tensor:
     """The attention itself: what is mixed when the values are unit vectors."""
     q, k, _ = heads()
-    return boosted(r, alpha, how, q, k, torch.eye(5).expand(2, 2, 5, 5))
+    return booster(r, alpha, how)(q, k, torch.eye(5).expand(2, 2, 5, 5))
 
 
 def plain() -> Tensor:
