@@ -53,7 +53,7 @@ from models.causal_graph import (
     relation,
     unexplained,
 )
-from models.contract import Config, Loss, ModelError, Steps, require
+from models.contract import Config, Loss, ModelError, Past, Steps, require
 from models.sasrec import Attention, SASRec, SASRecConfig, attend
 
 EFFECTS = ("direct", "attn", "cov_chol", "gram", "free", "cluster")
@@ -123,31 +123,32 @@ class CausalRec(SASRec):
         self.discovery = _Discovery(config)
         self.dual = DualState(config.every)
 
-    def forward(self, inputs: Tensor, sizes: Tensor) -> Tensor:
+    def forward(self, past: Past) -> Tensor:
         """The state after each step, [B, T, d]; what it says of pads means nothing."""
-        x = self.embedded(inputs, sizes)  # [B, T, d]
-        return self.encoded(x, self._attention(x, sizes, None))
+        x = self.embedded(past)  # [B, T, d]
+        if self.boosting.alpha == 0:
+            return self.encoded(x, attend)
+        return self.encoded(x, self._boost(self.discovery(x, past), past))
 
-    def graph(self, inputs: Tensor, sizes: Tensor) -> Graph:
-        """What is discovered in sequences [B, T] of sizes [B]."""
-        found: Graph = self.discovery(self.embedded(inputs, sizes), _known(inputs, sizes))
+    def graph(self, past: Past) -> Graph:
+        """What is discovered in these sequences."""
+        found: Graph = self.discovery(self.embedded(past), past)
         return found
 
-    def relation(self, inputs: Tensor, sizes: Tensor) -> Tensor:
-        """R of sequences [B, T] of sizes [B], [B, T, T]: row t, what boosts the state after t."""
-        x = self.embedded(inputs, sizes)
-        return self._relation(self.discovery(x, _known(inputs, sizes)), _known(inputs, sizes))
+    def relation(self, past: Past) -> Tensor:
+        """R of these sequences, [B, T, T]: row t, what boosts the state after t."""
+        return self._relation(self.graph(past), past)
 
     def loss(self, batch: Steps) -> Loss:
         """SASRec's loss and, where there is a boost, what the graph costs."""
         config = self.boosting
         if config.alpha == 0:
             return super().loss(batch)
-        x = self.embedded(batch.inputs, batch.sizes)  # [B, T, d]
-        graph = self.discovery(x, _known(batch.inputs, batch.sizes))
-        states = self.encoded(x, self._attention(x, batch.sizes, graph))
-        found = self.loss_of(states, batch)
-        costs = {"sparsity": config.sparsity * graph.effects.abs().sum() / batch.sizes.sum()}
+        x = self.embedded(batch.past)  # [B, T, d]
+        graph = self.discovery(x, batch.past)
+        found = self.loss_of(self.encoded(x, self._boost(graph, batch.past)), batch)
+        n_steps = batch.past.sizes.sum()
+        costs = {"sparsity": config.sparsity * graph.effects.abs().sum() / n_steps}
         if config.unexplained:
             rest = unexplained(graph.z.detach(), graph.effects)
             costs["unexplained"] = config.unexplained * rest
@@ -166,18 +167,14 @@ class CausalRec(SASRec):
                 "a mask is wrong"
             )
 
-    def _attention(self, x: Tensor, sizes: Tensor, graph: Graph | None) -> Attention:
-        if self.boosting.alpha == 0:
-            return attend
-        known = _known(x[..., 0], sizes)
-        graph = self.discovery(x, known) if graph is None else graph
-        return booster(self._relation(graph, known), self.boosting.alpha, self.boosting.boost)
+    def _boost(self, graph: Graph, past: Past) -> Attention:
+        return booster(self._relation(graph, past), self.boosting.alpha, self.boosting.boost)
 
-    def _relation(self, graph: Graph, known: Tensor) -> Tensor:
+    def _relation(self, graph: Graph, past: Past) -> Tensor:
         config = self.boosting
         if config.relation == "recency":
-            return relation(_recency(graph.effects), known)
-        found = relation(graph.effects, known, config.threshold, config.floor)  # [B, T, T]
+            return relation(_recency(graph.effects), past.is_real)
+        found = relation(graph.effects, past.is_real, config.threshold, config.floor)  # [B, T, T]
         return _shuffled(found) if config.relation == "shuffled" else found
 
 
@@ -226,9 +223,9 @@ class _Discovery(nn.Module):
             self.member = nn.Linear(d, config.clusters)
             self.between = nn.Parameter(torch.randn(config.clusters, config.clusters) * 0.1)
 
-    def forward(self, x: Tensor, known: Tensor) -> Graph:
-        """x [B, T, d], known [B, T] bool."""
-        n = x.shape[1]
+    def forward(self, x: Tensor, past: Past) -> Graph:
+        """x [B, T, d], of these sequences."""
+        n, known = x.shape[1], past.is_real
         normed = self.norm(x)
         v = self.value(normed)
         scores = self.query(normed) @ self.key(normed).mT / math.sqrt(x.shape[-1])  # [B, T, T]
@@ -267,11 +264,6 @@ class _Discovery(nn.Module):
             return acyclicity(effects, "logdet").mean() / effects.shape[-1]
         # what can have none is watched, not learnt from; one sequence tells a wrong mask
         return acyclicity(effects[:1].detach().double(), "logdet").mean()
-
-
-def _known(inputs: Tensor, sizes: Tensor) -> Tensor:
-    """Which are steps and not pads, [B, T] bool."""
-    return torch.arange(inputs.shape[1], device=sizes.device) < sizes.unsqueeze(-1)
 
 
 def _recency(effects: Tensor) -> Tensor:

@@ -67,15 +67,31 @@ def inverse_propensity(batch: Batch, clip: float) -> Tensor:
     return batch.propensity.clamp(min=clip).reciprocal()  # [B]
 
 
-class Steps(NamedTuple):
+class Past(NamedTuple):
     """B sequences of what users did, oldest first, each padded at its end to T steps.
 
-    After inputs[b, : t + 1] came the target of step t. Pads hold item 0 and have no target; the N
-    real steps are counted sequence by sequence.
+    Pads hold item 0. The strength of a step is the weight of the strongest behaviour that it was.
     """
 
-    inputs: Tensor  # [B, T] int64
+    items: Tensor  # [B, T] int64
     sizes: Tensor  # [B] int64, real steps, 1 to T
+    strengths: Tensor  # [B, T] float32, > 0; 0 at pads
+
+    @property
+    def is_real(self) -> Tensor:
+        """Which are steps and not pads, [B, T] bool."""
+        step = torch.arange(self.items.shape[1], device=self.sizes.device)
+        return step < self.sizes.unsqueeze(-1)
+
+
+class Steps(NamedTuple):
+    """Sequences, and what came after each of their steps.
+
+    After past.items[b, : t + 1] came the target of step t. Pads have no target; the N real steps
+    are counted sequence by sequence.
+    """
+
+    past: Past
     places: Tensor  # [N] int64, b * T + t of each real step
     targets: Tensor  # [N] int64
     negatives: Tensor | None  # [N] int64, an item its user never had; None if not asked for
@@ -288,8 +304,8 @@ class SequenceModel(Recommender):
         """The loss of one batch, averaged over its steps."""
 
     @abstractmethod
-    def last_states(self, inputs: Tensor, sizes: Tensor) -> Tensor:
-        """User vectors [B, d] of sequences [B, T] int64, padded as in `Steps`, of sizes [B]."""
+    def last_states(self, past: Past) -> Tensor:
+        """The user vectors of these sequences, [B, d]."""
 
     def user_vectors(self) -> FloatArray:
         """[n_users, d]: the state after the last step of each user."""

@@ -49,6 +49,7 @@ from models.contract import (
     Config,
     FloatArray,
     Loss,
+    Past,
     SequenceConfig,
     SequenceModel,
     Steps,
@@ -128,14 +129,14 @@ class SASRec(SequenceModel):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(d) if config.norm == "pre" else nn.Identity()
 
-    def forward(self, inputs: Tensor, sizes: Tensor) -> Tensor:
+    def forward(self, past: Past) -> Tensor:
         """The state after each step, [B, T, d]; what it says of pads means nothing."""
-        return self.encoded(self.embedded(inputs, sizes), attend)
+        return self.encoded(self.embedded(past), attend)
 
-    def embedded(self, inputs: Tensor, sizes: Tensor) -> Tensor:
+    def embedded(self, past: Past) -> Tensor:
         """Items and their positions, [B, T, d]."""
-        x = embedding(inputs, self.m) * math.sqrt(self.config.width)  # [B, T, d]
-        dropped: Tensor = self.dropout(x + self._position(inputs, sizes))  # [B, T, d]
+        x = embedding(past.items, self.m) * math.sqrt(self.config.width)  # [B, T, d]
+        dropped: Tensor = self.dropout(x + self._position(past))  # [B, T, d]
         return dropped
 
     def encoded(self, x: Tensor, attention: Attention) -> Tensor:
@@ -145,16 +146,16 @@ class SASRec(SequenceModel):
         state: Tensor = self.norm(x)  # [B, T, d]
         return state
 
-    def _position(self, inputs: Tensor, sizes: Tensor) -> Tensor:
-        step = torch.arange(inputs.shape[1], device=inputs.device)  # [T]
+    def _position(self, past: Past) -> Tensor:
+        step = torch.arange(past.items.shape[1], device=past.items.device)  # [T]
         if self.config.positions == "from_start":
             return self.p[step]  # [T, d]
         # clamped at pads, where it does not matter
-        return embedding((sizes[:, None] - 1 - step).clamp(min=0), self.p)  # [B, T, d]
+        return embedding((past.sizes[:, None] - 1 - step).clamp(min=0), self.p)  # [B, T, d]
 
     def loss(self, batch: Steps) -> Loss:
         """Loss of N steps; needs batch.negatives when the loss is "bce"."""
-        return self.loss_of(self(batch.inputs, batch.sizes), batch)
+        return self.loss_of(self(batch.past), batch)
 
     def loss_of(self, states: Tensor, batch: Steps) -> Loss:
         """The same, of states [B, T, d] that were made of it."""
@@ -194,10 +195,10 @@ class SASRec(SequenceModel):
     def _cross_entropy(self, states: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(states @ self.m.T, targets, reduction="sum")  # []
 
-    def last_states(self, inputs: Tensor, sizes: Tensor) -> Tensor:
+    def last_states(self, past: Past) -> Tensor:
         """[B, d]."""
-        rows = torch.arange(len(sizes), device=sizes.device)  # [B]
-        state: Tensor = self(inputs, sizes)[rows, sizes - 1]  # [B, d]
+        rows = torch.arange(len(past.sizes), device=past.sizes.device)  # [B]
+        state: Tensor = self(past)[rows, past.sizes - 1]  # [B, d]
         return state
 
     def item_vectors(self) -> FloatArray:

@@ -10,7 +10,8 @@ WITH steps AS (
 
 SELECT
     steps.user_id,
-    steps.step.item_id
+    steps.step.item_id,
+    positives.weight
 FROM steps
 INNER JOIN settings.positives AS positives ON steps.step.behaviour = positives.behaviour
 ORDER BY steps.user_id, steps.step.occurred_at, steps.step.behaviour, steps.step.item_id

@@ -32,6 +32,7 @@ class Sequences:
 
     indptr: OffsetArray  # [n_users + 1]
     items: IntArray  # [n_steps] item positions
+    strengths: FloatArray  # [n_steps] of the strongest behaviour of each step, > 0
     n_items: int
 
     def sizes(self) -> OffsetArray:
@@ -110,8 +111,9 @@ def build_sequences(steps: Source, users: pa.Array, items: pa.Array, folder: Pat
     """Write the steps as arrays under `folder` and open them memory-mapped.
 
     Args:
-        steps: user_id str, item_id str; the steps of a user oldest first. Steps with an unknown
-            user or item are left out; of equal items in a row one is kept.
+        steps: user_id str, item_id str, weight f64 > 0; the steps of a user oldest first. Steps
+            with an unknown user or item are left out; equal items in a row are one step, as
+            strong as the strongest of them.
         users: ids that the rows follow, without repeats.
         items: ids that item positions point to, without repeats.
         folder: made if missing; files of an earlier call are replaced.
@@ -119,15 +121,18 @@ def build_sequences(steps: Source, users: pa.Array, items: pa.Array, folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     rows = _scan(steps, folder / "steps.parquet").with_row_index("place")
     # streaming may hand the rows on in another order
-    encoded = _encode(rows, _series(users), _series(items), "place").sort("place")
-    keys = encoded["key"].to_numpy()
-    keys = keys[np.argsort(keys // max(len(items), 1), kind="stable")]
-    keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]]
+    encoded = _encode(rows, _series(users), _series(items), "place", "weight").sort("place")
+    keys, strengths = encoded["key"].to_numpy(), encoded["weight"].to_numpy()
+    order = np.argsort(keys // max(len(items), 1), kind="stable")
+    keys, strengths = keys[order], strengths[order].astype(np.float32)
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
     # ascending by user, which is all that finding the rows needs
-    found = from_keys(keys, len(users), len(items))
+    found = from_keys(keys[starts], len(users), len(items))
+    strongest = np.maximum.reduceat(strengths, starts) if len(starts) else strengths
     return Sequences(
         indptr=_mapped(folder / "step_indptr.npy", found.indptr),
         items=_mapped(folder / "step_items.npy", found.indices),
+        strengths=_mapped(folder / "step_strengths.npy", strongest),
         n_items=len(items),
     )
 

@@ -21,6 +21,7 @@ from models.contract import (
     GradientConfig,
     GradientModel,
     Loss,
+    Past,
     SequenceConfig,
     SequenceModel,
     Steps,
@@ -28,7 +29,7 @@ from models.contract import (
 from tasks.train.arrays import Interactions, Sequences
 from tasks.train.csr import OffsetArray
 from tasks.train.sampling import Triples, epoch_batches, make_sampler
-from tasks.train.sequences import StepArrays, epoch_steps, last_steps, make_step_sampler
+from tasks.train.sequences import Padded, StepArrays, epoch_steps, last_steps, make_step_sampler
 
 
 class Samples(Protocol):
@@ -163,18 +164,24 @@ class StepFeed:
         states[self._tensor(rows)] = 0
         with torch.no_grad():
             for block, steps in last_steps(self.sequences, rows, self.config.length):
-                found = self.model.last_states(self._tensor(steps.items), self._tensor(steps.sizes))
+                found = self.model.last_states(self._past(steps))
                 states[self._tensor(rows[block])] = found.to(states.dtype)
 
     def steps(self, arrays: StepArrays) -> Steps:
         """The sequences as tensors on the model's device."""
         negatives = arrays.negatives
         return Steps(
-            inputs=self._tensor(arrays.inputs),
-            sizes=self._tensor(arrays.sizes),
+            past=self._past(arrays.past),
             places=self._tensor(arrays.places),
             targets=self._tensor(arrays.targets),
             negatives=None if negatives is None else self._tensor(negatives),
+        )
+
+    def _past(self, padded: Padded) -> Past:
+        return Past(
+            items=self._tensor(padded.items),
+            sizes=self._tensor(padded.sizes),
+            strengths=self._tensor(padded.strengths),
         )
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
@@ -197,7 +204,7 @@ class _StepSamples:
 
     def cut(self, n_parts: int) -> list[Samples]:
         """By sequences, which stay whole."""
-        bounds = _bounds(len(self.arrays.sizes), n_parts)
+        bounds = _bounds(len(self.arrays.past.sizes), n_parts)
         return [_StepSamples(self.feed, self.arrays.part(*each)) for each in bounds]
 
 

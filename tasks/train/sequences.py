@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.train.arrays import Sequences
+from tasks.train.arrays import FloatArray, Sequences
 from tasks.train.csr import BoolArray, IntArray, OffsetArray
 from tasks.train.sampling import Sampler, draw_negatives, draw_ranks, make_sampler
 
@@ -23,26 +23,32 @@ class Padded:
 
     items: OffsetArray  # [B, T]
     sizes: OffsetArray  # [B], real steps
+    strengths: FloatArray  # [B, T]; 0 at pads
     is_real: BoolArray  # [B, T]
+
+    def part(self, start: int, stop: int) -> "Padded":
+        """The sequences from `start` up to `stop`."""
+        which = slice(start, stop)
+        return Padded(
+            self.items[which], self.sizes[which], self.strengths[which], self.is_real[which]
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class StepArrays:
     """One training batch, as `models.contract.Steps`."""
 
-    inputs: OffsetArray  # [B, T]
-    sizes: OffsetArray  # [B]
+    past: Padded
     places: OffsetArray  # [N]
     targets: OffsetArray  # [N]
     negatives: OffsetArray | None  # [N]
 
     def part(self, start: int, stop: int) -> "StepArrays":
         """The sequences from `start` up to `stop`, in this order."""
-        begin, end = np.concatenate([[0], np.cumsum(self.sizes)])[[start, stop]]
-        offset = start * self.inputs.shape[1]
+        begin, end = np.concatenate([[0], np.cumsum(self.past.sizes)])[[start, stop]]
+        offset = start * self.past.items.shape[1]
         return StepArrays(
-            inputs=self.inputs[start:stop],
-            sizes=self.sizes[start:stop],
+            past=self.past.part(start, stop),
             places=self.places[begin:end] - offset,
             targets=self.targets[begin:end],
             negatives=None if self.negatives is None else self.negatives[begin:end],
@@ -116,12 +122,12 @@ def _batches(
 def _steps(sampler: StepSampler, chosen: OffsetArray, rng: np.random.Generator) -> StepArrays:
     rows, sizes = sampler.rows[chosen], sampler.sizes[chosen]
     ends = sampler.sequences.indptr[rows + 1]
-    inputs, targets = (_padded(sampler.sequences.items, ends - shift, sizes) for shift in (1, 0))
-    places = np.flatnonzero(inputs.is_real)
+    past, after = (_padded(sampler.sequences, ends - shift, sizes) for shift in (1, 0))
+    places = np.flatnonzero(past.is_real)
     negatives = None
     if sampler.free is not None:
         negatives = draw_negatives(sampler.free, _users(sampler, chosen), rng).astype(np.int64)
-    return StepArrays(inputs.items, sizes, places, targets.items[targets.is_real], negatives)
+    return StepArrays(past, places, after.items[after.is_real], negatives)
 
 
 def _users(sampler: StepSampler, chosen: OffsetArray) -> IntArray:
@@ -129,12 +135,14 @@ def _users(sampler: StepSampler, chosen: OffsetArray) -> IntArray:
     return np.repeat(sampler.rows[chosen], sampler.sizes[chosen]).astype(np.int32)
 
 
-def _padded(items: IntArray, ends: OffsetArray, sizes: OffsetArray) -> Padded:
-    """The last `sizes` items before `ends`, row by row. Both [B]."""
+def _padded(sequences: Sequences, ends: OffsetArray, sizes: OffsetArray) -> Padded:
+    """The last `sizes` steps before `ends`, row by row. Both [B]."""
     step = np.arange(sizes.max(initial=0))  # [T]
     is_real = step < sizes[:, None]  # [B, T]
     at = np.where(is_real, (ends - sizes)[:, None] + step, 0)  # [B, T]
-    return Padded(np.where(is_real, items[at], 0).astype(np.int64), sizes, is_real)
+    items = np.where(is_real, sequences.items[at], 0).astype(np.int64)
+    strengths = np.where(is_real, sequences.strengths[at], np.float32(0))
+    return Padded(items, sizes, strengths, is_real)
 
 
 def last_steps(
@@ -154,5 +162,5 @@ def last_steps(
         padded = sizes[ahead] * np.arange(1, len(ahead) + 1)
         block = ahead[: max(int(np.searchsorted(padded, BLOCK_STEPS, "right")), 1)]
         ends = sequences.indptr[rows[block] + 1]
-        yield block, _padded(sequences.items, ends, sizes[block])
+        yield block, _padded(sequences, ends, sizes[block])
         start += len(block)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.contract import Batch, GradientModel, SequenceModel, Steps
+from models.contract import Batch, GradientModel, Past, SequenceModel, Steps
 from models.lightgcn import LightGCN, LightGCNConfig
 from models.sasrec import SASRec, SASRecConfig
 from tasks.train.topk import FloatArray, iter_top_k
@@ -113,7 +113,8 @@ def sasrec(device: torch.device, rate: float, n_items: int, precision: str) -> F
     model = SASRec(config, 1, n_items).to(device).train()
     items = torch.randint(n_items, (2, b, t), device=device)
     sizes, places = torch.full((b,), t, device=device), torch.arange(b * t, device=device)
-    step = step_of(model, Steps(items[0], sizes, places, items[1].flatten(), None))
+    past = Past(items[0], sizes, torch.ones(b, t, device=device))
+    step = step_of(model, Steps(past, places, items[1].flatten(), None))
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         took = seconds(step, device)
     a_step = config.blocks * (6 * d * d + 2 * t * d) + config.n_negatives * d

@@ -83,8 +83,7 @@ def read(name: str, folder: Path) -> Split:
         .with_columns(pl.col("user_id", "item_id").cast(pl.String))
     )
     parts = {split: _pairs(rows, [split]) for split in ("train", "valid", "test")}
-    weights = pa.array(np.ones(parts["train"].num_rows))
-    data = build_interactions(parts["train"].append_column("weight", weights), folder)
+    data = build_interactions(parts["train"], folder)
     both = (data.users, data.items)
     data = replace(data, sequences=build_sequences(parts["train"], *both, folder))
     before_test = build_sequences(_pairs(rows, ["train", "valid"]), *both, folder / "before")
@@ -96,7 +95,9 @@ def read(name: str, folder: Path) -> Split:
 
 
 def _pairs(rows: pl.DataFrame, splits: list[str]) -> pa.Table:
-    kept = rows.filter(pl.col("split").is_in(splits)).select("user_id", "item_id")
+    kept = rows.filter(pl.col("split").is_in(splits)).select(
+        "user_id", "item_id", weight=pl.lit(1.0)
+    )
     return kept.to_arrow()
 
 

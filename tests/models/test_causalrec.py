@@ -83,24 +83,24 @@ def test_without_a_boost_it_is_sasrec_bit_by_bit(effects: str) -> None:
     torch.manual_seed(3)
     base = SASRec(SASRecConfig.from_dict({**SHAPE, "loss": "full"}), n_users=2, n_items=N_ITEMS)
     m = model(alpha=0.0, effects=effects, loss="full")
-    inputs, sizes = padded([1, 2, 3, 4, 5, 6], [4, 2])
+    past = padded([1, 2, 3, 4, 5, 6], [4, 2])
     torch.manual_seed(5)
     of_base = base.loss(steps()).total
     torch.manual_seed(5)
     assert torch.equal(m.loss(steps()).total, of_base)
-    assert torch.equal(m.eval()(inputs, sizes), base.eval()(inputs, sizes))
+    assert torch.equal(m.eval()(past), base.eval()(past))
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("t", range(5))
 def test_nothing_later_than_a_step_changes_its_state(form: dict[str, Any], t: int) -> None:
     m = model(**form, positions="from_start").eval()
-    first, size = padded([1, 2, 3, 4, 5, 6])
-    changed = first.clone()
-    changed[0, t + 1 :] = torch.tensor([8, 7, 0, 8, 7])[: 5 - t]
-    one, other = m(first, size), m(changed, size)
+    first = padded([1, 2, 3, 4, 5, 6])
+    changed = padded([1, 2, 3, 4, 5, 6][: t + 1] + [8, 7, 0, 8, 7][: 5 - t])
+    changed.strengths[0, t + 1 :] = 3.0
+    one, other = m(first), m(changed)
     torch.testing.assert_close(one[0, : t + 1], other[0, : t + 1], rtol=0, atol=0)
-    r, s = m.relation(first, size), m.relation(changed, size)
+    r, s = m.relation(first), m.relation(changed)
     torch.testing.assert_close(r[0, : t + 1], s[0, : t + 1], rtol=0, atol=0)
     assert not torch.allclose(one[0, t + 1], other[0, t + 1])
 
@@ -110,17 +110,17 @@ def test_pads_relate_to_nothing_and_do_not_matter(form: dict[str, Any]) -> None:
     m = model(**form).eval()
     sequences = padded([1, 2, 3, 4, 5, 6], [4, 2])
     others = padded([1, 2, 3, 4, 5, 6], [4, 2], pad=7)
-    torch.testing.assert_close(m.last_states(*sequences)[1], m.last_states(*padded([4, 2]))[0])
-    torch.testing.assert_close(m.last_states(*others), m.last_states(*sequences))
-    for found in (m.relation(*sequences), m.graph(*sequences).effects):
+    torch.testing.assert_close(m.last_states(sequences)[1], m.last_states(padded([4, 2]))[0])
+    torch.testing.assert_close(m.last_states(others), m.last_states(sequences))
+    for found in (m.relation(sequences), m.graph(sequences).effects):
         assert found[1, 2:].abs().sum() == found[1, :, 2:].abs().sum() == 0
-    assert torch.isfinite(m(*sequences)).all()
+    assert torch.isfinite(m(sequences)).all()
 
 
 @pytest.mark.parametrize("effects", EFFECTS)
 def test_only_free_forms_can_have_cycles(effects: str) -> None:
     m = model(effects=effects, alpha=1.0)
-    graph = m.graph(*padded([1, 2, 3, 4, 5, 6]))
+    graph = m.graph(padded([1, 2, 3, 4, 5, 6]))
     assert m.boosting.can_have_cycles == (effects in ("free", "cluster"))
     if not m.boosting.can_have_cycles:
         assert torch.equal(graph.effects, graph.effects.tril(-1))
@@ -133,13 +133,13 @@ def test_only_free_forms_can_have_cycles(effects: str) -> None:
 def test_the_penalty_takes_cycles_away(effects: str) -> None:
     m = model(effects=effects, every=5, dropout=0.0)
     optimiser = torch.optim.Adam(m.discovery.parameters(), lr=0.02)
-    began = m.graph(*padded([1, 2, 3, 4, 5, 6])).h.item()
+    began = m.graph(padded([1, 2, 3, 4, 5, 6])).h.item()
     for _ in range(150):
         optimiser.zero_grad()
         m.loss(steps([7, 7, 7, 7])).total.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     assert m.dual.penalty > 1
-    assert m.graph(*padded([1, 2, 3, 4, 5, 6])).h < began / 4
+    assert m.graph(padded([1, 2, 3, 4, 5, 6])).h < began / 4
 
 
 def test_a_wrong_mask_is_told() -> None:
@@ -156,7 +156,7 @@ def test_sparsity_takes_effects_away() -> None:
             optimiser.zero_grad()
             m.loss(steps()).total.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        return float(m.graph(steps().inputs, steps().sizes).effects.detach().abs().sum())
+        return float(m.graph(steps().past).effects.detach().abs().sum())
 
     assert mass(3.0) < 0.3 * mass(0.0)
 
@@ -164,20 +164,20 @@ def test_sparsity_takes_effects_away() -> None:
 def test_effects_are_those_of_the_attention_that_made_z() -> None:
     """z = (I + A) v and W = I - (I + A)^-1: so z - W z is v."""
     m = model().eval()
-    inputs, sizes = padded([1, 2, 3, 4, 5, 6])
-    graph = m.graph(inputs, sizes)
-    v = m.discovery.value(m.discovery.norm(m.embedded(inputs, sizes)))
+    past = padded([1, 2, 3, 4, 5, 6])
+    graph = m.graph(past)
+    v = m.discovery.value(m.discovery.norm(m.embedded(past)))
     torch.testing.assert_close(graph.z - graph.effects @ graph.z, v)
     assert acyclicity(graph.effects).abs().max() < 1e-5
 
 
 def test_shuffled_relations_hold_the_same_in_another_order() -> None:
     learnt, shuffled = (model(relation=how).eval() for how in ("learnt", "shuffled"))
-    r, s = (m.relation(*padded([1, 2, 3, 4, 5, 6])) for m in (learnt, shuffled))
+    r, s = (m.relation(padded([1, 2, 3, 4, 5, 6])) for m in (learnt, shuffled))
     torch.testing.assert_close(r.sort(-1).values, s.sort(-1).values)
     assert not torch.allclose(r, s)
     assert torch.equal(s.diagonal(dim1=1, dim2=2), torch.ones(1, 6))
-    recency = model(relation="recency").relation(*padded([1, 2, 3, 4]))
+    recency = model(relation="recency").relation(padded([1, 2, 3, 4]))
     torch.testing.assert_close(recency[0, 3], torch.tensor([1 / 3, 1 / 2, 1.0, 1.0]))
 
 

@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from models import sasrec
-from models.contract import Steps
+from models.contract import Past, Steps
 from models.sasrec import SASRec, SASRecConfig
 
 N_ITEMS = 9
@@ -25,18 +24,17 @@ def model(*, n_items: int = N_ITEMS, **fields: Any) -> SASRec:
     return SASRec(SASRecConfig.from_dict(config), n_users=2, n_items=n_items)
 
 
-def padded(*rows: list[int], pad: int = 0) -> tuple[Tensor, Tensor]:
+def padded(*rows: list[int], pad: int = 0) -> Past:
     sizes = [len(row) for row in rows]
     inputs = [row + [pad] * (max(sizes) - len(row)) for row in rows]
-    return torch.tensor(inputs), torch.tensor(sizes)
+    strengths = [[1.0] * size + [0.0] * (max(sizes) - size) for size in sizes]
+    return Past(torch.tensor(inputs), torch.tensor(sizes), torch.tensor(strengths))
 
 
 def steps(negatives: list[int] | None = None) -> Steps:
     """Two sequences, 1 2 3 4 and 5 6, each but its first to be predicted."""
-    inputs, sizes = padded([1, 2, 3], [5])
     return Steps(
-        inputs=inputs,
-        sizes=sizes,
+        past=padded([1, 2, 3], [5]),
         places=torch.tensor([0, 1, 2, 3]),
         targets=torch.tensor([2, 3, 4, 6]),
         negatives=None if negatives is None else torch.tensor(negatives),
@@ -46,7 +44,7 @@ def steps(negatives: list[int] | None = None) -> Steps:
 def scores(m: SASRec) -> np.ndarray:
     """Of each step of `steps` and each item, [4, n_items]."""
     with torch.no_grad():
-        states = m(steps().inputs, steps().sizes).flatten(0, 1)[steps().places]
+        states = m(steps().past).flatten(0, 1)[steps().places]
     return np.asarray(states.double().numpy() @ m.item_vectors().T.astype(np.float64))
 
 
@@ -54,33 +52,32 @@ def scores(m: SASRec) -> np.ndarray:
 @pytest.mark.parametrize("t", range(5))
 def test_nothing_later_than_a_step_changes_its_state(form: dict[str, Any], t: int) -> None:
     m = model(**form).eval()
-    before, size = padded([1, 2, 3, 4, 5, 6])
-    after = before.clone()
-    after[0, t + 1 :] = torch.tensor([8, 7, 0, 8, 7])[: 5 - t]
-    assert torch.equal(m(before, size)[0, : t + 1], m(after, size)[0, : t + 1])
-    assert not torch.allclose(m(before, size)[0, t + 1], m(after, size)[0, t + 1])
+    before = padded([1, 2, 3, 4, 5, 6])
+    after = padded([1, 2, 3, 4, 5, 6][: t + 1] + [8, 7, 0, 8, 7][: 5 - t])
+    assert torch.equal(m(before)[0, : t + 1], m(after)[0, : t + 1])
+    assert not torch.allclose(m(before)[0, t + 1], m(after)[0, t + 1])
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_counted_from_the_start_not_even_more_steps_change_a_state(norm: str) -> None:
     m = model(norm=norm, positions="from_start").eval()
-    short, long = m(*padded([1, 2, 3])), m(*padded([1, 2, 3, 4, 5]))
+    short, long = m(padded([1, 2, 3])), m(padded([1, 2, 3, 4, 5]))
     torch.testing.assert_close(short[0], long[0, :3])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_pads_do_not_matter(form: dict[str, Any]) -> None:
     m = model(**form).eval()
-    alone = m.last_states(*padded([4, 2]))
-    beside = m.last_states(*padded([1, 2, 3, 4, 5, 6], [4, 2]))
-    others = m.last_states(*padded([1, 2, 3, 4, 5, 6], [4, 2], pad=7))
+    alone = m.last_states(padded([4, 2]))
+    beside = m.last_states(padded([1, 2, 3, 4, 5, 6], [4, 2]))
+    others = m.last_states(padded([1, 2, 3, 4, 5, 6], [4, 2], pad=7))
     torch.testing.assert_close(beside[1], alone[0])
     torch.testing.assert_close(others[1], alone[0])
 
 
 def test_the_order_of_steps_matters() -> None:
     m = model().eval()
-    assert not torch.allclose(m.last_states(*padded([1, 2, 3])), m.last_states(*padded([2, 1, 3])))
+    assert not torch.allclose(m.last_states(padded([1, 2, 3])), m.last_states(padded([2, 1, 3])))
 
 
 def test_bce_is_the_papers() -> None:
@@ -117,8 +114,7 @@ def test_many_sampled_items_are_the_full_softmax() -> None:
 
 def test_a_catalogue_of_one_item_leaves_nothing_to_learn_and_no_nan() -> None:
     m = model(n_items=1, loss="sampled")
-    inputs, sizes = padded([0, 0])
-    given = Steps(inputs, sizes, torch.tensor([0, 1]), torch.tensor([0, 0]), None)
+    given = Steps(padded([0, 0]), torch.tensor([0, 1]), torch.tensor([0, 0]), None)
     loss = m.loss(given).total
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0.0

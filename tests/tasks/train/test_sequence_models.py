@@ -28,8 +28,9 @@ def world(rows: list[list[int]], folder: Path) -> Interactions:
     """Users u000, u001 and so on, who did these items in this order."""
     pairs = [(f"u{user:03}", f"i{item:02}") for user, row in enumerate(rows) for item in row]
     users, items = (pa.array([pair[n] for pair in pairs], pa.string()) for n in (0, 1))
-    steps = pa.table({"user_id": users, "item_id": items})
-    data = build_interactions(steps.append_column("weight", pa.array([1.0] * len(pairs))), folder)
+    weights = pa.array(np.ones(len(pairs)))
+    steps = pa.table({"user_id": users, "item_id": items, "weight": weights})
+    data = build_interactions(steps, folder)
     return replace(data, sequences=build_sequences(steps, data.users, data.items, folder))
 
 

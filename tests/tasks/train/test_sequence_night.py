@@ -72,7 +72,7 @@ def test_steps_are_positive_and_in_order_of_time_then_behaviour_then_item(tmp_pa
     kinds = shop.mapping.behaviours.positives
     expected = [("cart", "ink"), ("cart", "oil"), ("favourite", "ink")]
     expected += [("purchase", "tea"), ("purchase", "oil")]
-    assert found == [("ann", item) for kind, item in expected if kind in kinds]
+    assert found == [("ann", item, kinds[kind]) for kind, item in expected if kind in kinds]
     assert len(found) >= 3
 
 

@@ -21,9 +21,12 @@ histories = st.lists(st.lists(st.integers(0, 9), max_size=MOST), min_size=1, max
 
 
 def table(*steps: str) -> pa.Table:
-    pairs = [step.split() for step in steps]
-    users, items = (pa.array([pair[n] for pair in pairs], pa.string()) for n in (0, 1))
-    return pa.table({"user_id": users, "item_id": items})
+    """Of a user and an item each, and a weight where it is not 1."""
+    known = [[*step.split(), "1"][:3] for step in steps]
+    users, items, weights = ([row[n] for row in known] for n in range(3))
+    columns = [pa.array(users, pa.string()), pa.array(items, pa.string())]
+    weight = pa.array([float(each) for each in weights], pa.float64())
+    return pa.table([*columns, weight], names=["user_id", "item_id", "weight"])
 
 
 def as_lists(sequences: Sequences) -> list[list[int]]:
@@ -32,7 +35,8 @@ def as_lists(sequences: Sequences) -> list[list[int]]:
 
 def of(rows: list[list[int]], n_items: int = 10) -> Sequences:
     indptr = np.cumsum([0, *map(len, rows)])
-    return Sequences(indptr, np.array([*chain.from_iterable(rows)], dtype=np.int32), n_items)
+    items = np.array([*chain.from_iterable(rows)], dtype=np.int32)
+    return Sequences(indptr, items, 1 + items.astype(np.float32), n_items)
 
 
 def sampler(rows: list[list[int]], *, with_negatives: bool = False) -> StepSampler:
@@ -41,9 +45,9 @@ def sampler(rows: list[list[int]], *, with_negatives: bool = False) -> StepSampl
 
 def predicted(batch: StepArrays) -> list[tuple[list[int], list[int]]]:
     """Inputs and targets of each sequence of a batch, without pads."""
-    ends = np.cumsum(batch.sizes)
+    ends = np.cumsum(batch.past.sizes)
     targets = np.split(batch.targets, ends[:-1])
-    rows = zip(batch.inputs, batch.sizes, targets, strict=True)
+    rows = zip(batch.past.items, batch.past.sizes, targets, strict=True)
     return [(row[:size].tolist(), after.tolist()) for row, size, after in rows]
 
 
@@ -55,6 +59,14 @@ def test_steps_stand_by_user_in_the_order_they_came(tmp_path: Path) -> None:
 def test_an_item_several_times_in_a_row_is_one_step(tmp_path: Path) -> None:
     rows = table("ann ink", "ann ink", "ann oil", "bob oil", "bob oil", "bob ink", "bob oil")
     assert as_lists(build_sequences(rows, USERS, ITEMS, tmp_path)) == [[0, 1], [1, 0, 1], []]
+
+
+def test_a_step_is_as_strong_as_the_strongest_of_its_row(tmp_path: Path) -> None:
+    rows = table("ann ink 1", "bob ink 2", "ann ink 3", "ann oil 0.5", "ann ink 1")
+    found = build_sequences(rows, USERS, ITEMS, tmp_path)
+    assert as_lists(found) == [[0, 1, 0], [0], []]
+    assert found.strengths.tolist() == [3, 0.5, 1, 2]
+    assert isinstance(found.strengths, np.memmap)
 
 
 def test_unknown_users_and_items_are_left_out(tmp_path: Path) -> None:
@@ -91,10 +103,11 @@ def test_an_epoch_predicts_the_last_steps_of_each_user_once(
     again = list(epoch_steps(sampler(rows), batch_size, seed=seed, epoch=1))
     assert list(map(predicted, batches)) == list(map(predicted, again))
     for batch in batches:
-        assert (
-            batch.places.tolist()
-            == np.flatnonzero(np.arange(batch.inputs.shape[1]) < batch.sizes[:, None]).tolist()
-        )
+        step = np.arange(batch.past.items.shape[1])
+        real = step < batch.past.sizes[:, None]
+        assert batch.places.tolist() == np.flatnonzero(real).tolist()
+        # in `of`, the strength of a step is its item's number and one
+        assert (batch.past.strengths == np.where(real, batch.past.items + 1, 0)).all()
 
 
 def test_another_epoch_and_another_seed_mix_anew() -> None:
@@ -113,7 +126,7 @@ def test_batches_hold_about_equally_many_steps_and_little_padding() -> None:
     batches = list(epoch_steps(drawn, 32, seed=0, epoch=1))
     n = [len(batch.targets) for batch in batches]
     assert max(n) - min(n) <= 100
-    assert sum(batch.inputs.size for batch in batches) < 1.2 * sum(n)
+    assert sum(batch.past.items.size for batch in batches) < 1.2 * sum(n)
 
 
 @settings(deadline=None)
@@ -124,7 +137,7 @@ def test_a_negative_is_never_an_item_its_user_had(rows: list[list[int]], seed: i
     for batch in epoch_steps(drawn, 4, seed=seed, epoch=1):
         assert batch.negatives is not None
         assert len(batch.negatives) == len(batch.targets)
-        parts = np.split(batch.negatives, np.cumsum(batch.sizes)[:-1])
+        parts = np.split(batch.negatives, np.cumsum(batch.past.sizes)[:-1])
         for (inputs, targets), negatives in zip(predicted(batch), parts, strict=True):
             assert not {*negatives.tolist()} & {*inputs, *targets}
 
@@ -155,18 +168,20 @@ def test_an_epoch_gone_on_with_has_the_same_batches(
     whole = list(epoch_steps(made, 2, seed=0, epoch=1))
     left = list(epoch_steps(made, 2, seed=0, epoch=1, skip=skip))
     for one, two in zip(whole[skip:], left, strict=True):
-        for name in ("inputs", "sizes", "places", "targets", "negatives"):
+        for name in ("items", "sizes", "strengths"):
+            np.testing.assert_array_equal(getattr(one.past, name), getattr(two.past, name))
+        for name in ("places", "targets", "negatives"):
             np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
 @given(histories, st.integers(1, 5))
 def test_parts_of_a_batch_are_its_sequences(rows: list[list[int]], n_parts: int) -> None:
     for batch in epoch_steps(sampler(rows, with_negatives=True), 4, seed=0, epoch=1):
-        bounds = [len(batch.sizes) * n // n_parts for n in range(n_parts + 1)]
+        bounds = [len(batch.past.sizes) * n // n_parts for n in range(n_parts + 1)]
         parts = [batch.part(*each) for each in pairwise(bounds) if each[0] < each[1]]
         assert [each for part in parts for each in predicted(part)] == predicted(batch)
         for part in parts:
             assert part.negatives is not None
-            assert len(part.negatives) == len(part.places) == part.sizes.sum()
-            real = np.arange(part.inputs.shape[1]) < part.sizes[:, None]
+            assert len(part.negatives) == len(part.places) == part.past.sizes.sum()
+            real = np.arange(part.past.items.shape[1]) < part.past.sizes[:, None]
             assert part.places.tolist() == np.flatnonzero(real).tolist()
