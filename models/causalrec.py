@@ -1,7 +1,8 @@
 """CausalRec: SASRec whose attention is boosted where a learnt graph says that a step caused.
 
     x_t = sqrt(d) m_{s_t} + p_t                                  (embedding, as SASRec)
-    v = norm(x) W_v, S = (norm(x) W_q) (norm(x) W_k)' / sqrt(d)  (discovery; norm on the noise side)
+    v = norm(x) W_v, S = (norm(x) W_q) (norm(x) W_k)' / sqrt(d)  (discovery; norm before mixing)
+    S += u log(strength_j) + b_{t-j} + c score(s_j, s_t)         (what is known of causes)
     A = exp(S) / (1 + sum_{j < t} exp(S))                        (strictly before, with a null sink)
     W = I - (I + A)^-1                                           (direct effects; z = (I + A) v)
     R = |W| by the largest of its row, R[t, t] = 1               (relation)
@@ -19,6 +20,10 @@ the boost comes before or after the softmax; these are reconstructed here, so th
   cannot let a step look ahead nor turn a boost into its contrary, as multiplied logits do.
 - The blocks read x, not z: with alpha = 0 this is SASRec, bit by bit, and what alpha adds is the
   boost's alone. The graph learns from the loss through R, and from what z leaves unexplained.
+
+- The loss alone teaches the graph little more than that near steps matter. What is known of causes
+  beside it is given: what was bought causes more than what was seen (u), and a cause comes before
+  its effect more often than after (c; `models.direction`), which a session's theme does not.
 
 Where W points back in time by its form it has no cycles and the penalty is 0 with gradient 0: it
 adds nothing, and is watched instead as a test of the masks. It acts for effects = "free" and
@@ -53,7 +58,8 @@ from models.causal_graph import (
     relation,
     unexplained,
 )
-from models.contract import Config, Loss, ModelError, Past, Steps, require
+from models.contract import Config, Histories, Loss, ModelError, Past, Steps, require
+from models.direction import Directions, directions
 from models.sasrec import Attention, SASRec, SASRecConfig, attend
 
 EFFECTS = ("direct", "attn", "cov_chol", "gram", "free", "cluster")
@@ -76,6 +82,8 @@ class CausalRecConfig(SASRecConfig):
     sparsity: float = 1e-3  # lambda, of the L1 norm of W, a step
     unexplained: float = 0.0  # of the mean square that W leaves of z
     clusters: int = 32  # K, under "cluster"
+    window: int = 5  # steps at most between items that are scored by their direction; 0: none
+    shrinkage: float = 64.0  # of that score, in squared strengths
     every: int = 200  # steps of training between moves of the multiplier of cycles
 
     def __post_init__(self) -> None:
@@ -90,6 +98,8 @@ class CausalRecConfig(SASRecConfig):
         require(0 <= self.unexplained < math.inf, "unexplained must be 0 or positive, finite")
         require(self.clusters >= 2, "clusters must be at least 2")
         require(self.every >= 1, "every must be at least 1")
+        require(self.window >= 0, "window must be 0 or more")
+        require(0 <= self.shrinkage < math.inf, "shrinkage must be 0 or positive, finite")
 
     @property
     def can_have_cycles(self) -> bool:
@@ -120,8 +130,14 @@ class CausalRec(SASRec):
             raise TypeError(f"CausalRec needs a CausalRecConfig, not {type(config).__name__}")
         super().__init__(config, n_users, n_items)
         self.boosting = config
-        self.discovery = _Discovery(config)
+        self.discovery = _Discovery(config, n_items)
         self.dual = DualState(config.every)
+
+    def prepare(self, histories: Histories) -> None:
+        """Score the direction of all pairs of items."""
+        if self.boosting.alpha and self.boosting.window:
+            config = self.boosting
+            self.discovery.know(directions(histories, config.window, config.shrinkage))
 
     def forward(self, past: Past) -> Tensor:
         """The state after each step, [B, T, d]; what it says of pads means nothing."""
@@ -213,12 +229,22 @@ def _multiplied(
 class _Discovery(nn.Module):
     """One head that finds W."""
 
-    def __init__(self, config: CausalRecConfig) -> None:
+    keys: Tensor  # [m] int64, cause * n_items + effect, ascending
+    scores: Tensor  # [m] float32
+
+    def __init__(self, config: CausalRecConfig, n_items: int) -> None:
         super().__init__()
         d = config.width
-        self.how, self.can_have_cycles = config.effects, config.can_have_cycles
+        self.how, self.window, self.n_items = config.effects, config.window, n_items
         self.norm = nn.LayerNorm(d)
         self.value, self.query, self.key = (nn.Linear(d, d, bias=False) for _ in range(3))
+        # what weighs more than a click, what lies nearer, what comes before more often than after
+        self.louder = nn.Parameter(torch.tensor(1.0))  # u
+        self.nearer = nn.Parameter(torch.zeros(config.length))  # b, by steps between
+        self.directed = nn.Parameter(torch.tensor(1.0))  # c
+        # of the data, not of the weights: scored anew for each training
+        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64), persistent=False)
+        self.register_buffer("scores", torch.zeros(0), persistent=False)
         if self.how == "cluster":
             self.member = nn.Linear(d, config.clusters)
             self.between = nn.Parameter(torch.randn(config.clusters, config.clusters) * 0.1)
@@ -229,11 +255,34 @@ class _Discovery(nn.Module):
         normed = self.norm(x)
         v = self.value(normed)
         scores = self.query(normed) @ self.key(normed).mT / math.sqrt(x.shape[-1])  # [B, T, T]
+        scores = scores + self._known_before(past)
         both = known.unsqueeze(-1) & known.unsqueeze(-2)
         attention = null_sink_softmax(scores, both & before(n, x.device))
         z = (v + attention @ v) * known.unsqueeze(-1)
         effects = self._effects(scores, attention, z, normed) * both
         return Graph(effects, z, self._h(effects))
+
+    def know(self, found: Directions) -> None:
+        """Take the scores of pairs of items."""
+        self.keys = torch.from_numpy(found.keys).to(self.keys.device)
+        self.scores = torch.from_numpy(found.scores).to(self.scores.device)
+
+    def _known_before(self, past: Past) -> Tensor:
+        """What the strength, the distance and the direction of steps add to S, [B, T, T]."""
+        step = torch.arange(past.items.shape[1], device=past.items.device)
+        nearer = self.nearer[(step.unsqueeze(-1) - step).clamp(min=0)]  # [T, T]
+        louder = self.louder * past.strengths.clamp(min=1e-6).log()  # [B, T]; pads are masked
+        return nearer + louder.unsqueeze(1) + self.directed * self._direction(past.items)
+
+    def _direction(self, items: Tensor) -> Tensor:
+        b, t = items.shape
+        known = torch.zeros(b, t, t, device=items.device)
+        for lag in range(1, min(self.window, t - 1) + 1) if len(self.keys) else ():
+            pairs = items[:, :-lag] * self.n_items + items[:, lag:]  # [B, T - lag]
+            at = torch.searchsorted(self.keys, pairs).clamp(max=len(self.keys) - 1)
+            scores = self.scores[at].where(self.keys[at] == pairs, 0)
+            known.diagonal(-lag, dim1=1, dim2=2).copy_(scores)
+        return known
 
     def _effects(self, scores: Tensor, attention: Tensor, z: Tensor, normed: Tensor) -> Tensor:
         n = scores.shape[-1]

@@ -125,6 +125,26 @@ class Positives(Protocol):
         """In (0, 1], [n_items]."""
 
 
+class Histories(Protocol):
+    """What users did, oldest first: row u is items[indptr[u] : indptr[u + 1]]."""
+
+    @property
+    def n_items(self) -> int:
+        """Items."""
+
+    @property
+    def indptr(self) -> OffsetArray:
+        """Where each row starts, [n_users + 1]."""
+
+    @property
+    def items(self) -> IntArray:
+        """Item of each step, [n_steps]."""
+
+    @property
+    def strengths(self) -> FloatArray:
+        """Weight of the strongest behaviour of each step, > 0, [n_steps]."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Base of all model configs: every field has a default and is a str, bool, int or float."""
@@ -298,6 +318,9 @@ class SequenceModel(Recommender):
     def __init__(self, config: SequenceConfig, n_users: int, n_items: int) -> None:
         super().__init__(config, n_users, n_items)
         self.register_buffer("states", torch.zeros(n_users, config.width))  # [n_users, d]
+
+    def prepare(self, histories: Histories) -> None:
+        """Take from the training data what the loss needs beside batches; called once, first."""
 
     @abstractmethod
     def loss(self, batch: Steps) -> Loss:

@@ -113,6 +113,8 @@ def train(
         )
         if isinstance(model, GradientModel):
             model.prepare(data)
+        if isinstance(model, SequenceModel) and data.sequences is not None:
+            model.prepare(data.sequences)
         if isinstance(model, GradientModel | SequenceModel):
             run = GradientRun(
                 model_name, model, cast(GradientConfig, config), data, seed, resolved(device)

@@ -10,6 +10,7 @@ from models.causal_graph import acyclicity, before
 from models.causalrec import BOOSTS, EFFECTS, RELATIONS, CausalRec, CausalRecConfig, booster
 from models.contract import ModelError
 from models.sasrec import SASRec, SASRecConfig, attend
+from tests.models.test_direction import histories
 from tests.models.test_sasrec import N_ITEMS, padded, steps
 
 SHAPE: dict[str, Any] = {"width": 8, "heads": 2, "length": 6, "init_scale": 0.5}
@@ -134,7 +135,7 @@ def test_the_penalty_takes_cycles_away(effects: str) -> None:
     m = model(effects=effects, every=5, dropout=0.0)
     optimiser = torch.optim.Adam(m.discovery.parameters(), lr=0.02)
     began = m.graph(padded([1, 2, 3, 4, 5, 6])).h.item()
-    for _ in range(150):
+    for _ in range(250):
         optimiser.zero_grad()
         m.loss(steps([7, 7, 7, 7])).total.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -181,6 +182,28 @@ def test_shuffled_relations_hold_the_same_in_another_order() -> None:
     torch.testing.assert_close(recency[0, 3], torch.tensor([1 / 3, 1 / 2, 1.0, 1.0]))
 
 
+def test_a_direction_that_the_data_has_is_known_between_near_steps() -> None:
+    m = model(window=2, shrinkage=0.0).eval()
+    causing = [[(1, 1), (2, 1)]] * 9 + [[(4, 1), (5, 1)], [(5, 1), (4, 1)]] * 9
+    m.prepare(histories(causing))
+    assert m.discovery.keys.tolist() == [1 * N_ITEMS + 2]
+    near, far = padded([1, 2, 4, 5], [4, 1, 5, 2]), padded([1, 4, 5, 2])
+    added = m.discovery._direction(near.items)
+    assert added.nonzero().tolist() == [[0, 1, 0], [1, 3, 1]]
+    assert added.max().item() == pytest.approx(3.0)
+    assert not m.discovery._direction(far.items).any()
+    raised = m.graph(near).effects[0, 1, 0]
+    m.discovery.directed.data.zero_()
+    assert raised > m.graph(near).effects[0, 1, 0]
+
+
+def test_stronger_steps_cause_more() -> None:
+    m = model().eval()
+    weak = padded([1, 2, 3, 4])
+    strong = weak._replace(strengths=torch.tensor([[1.0, 5.0, 1.0, 1.0]]))
+    assert (m.graph(strong).effects[0, 2:, 1] > m.graph(weak).effects[0, 2:, 1]).all()
+
+
 @pytest.mark.parametrize(
     ("fields", "rule"),
     [
@@ -195,6 +218,8 @@ def test_shuffled_relations_hold_the_same_in_another_order() -> None:
         ({"unexplained": -1.0}, "unexplained"),
         ({"clusters": 1}, "clusters"),
         ({"every": 0}, "every"),
+        ({"window": -1}, "window"),
+        ({"shrinkage": -1.0}, "shrinkage"),
     ],
 )
 def test_settings_that_make_no_sense(fields: dict[str, Any], rule: str) -> None:
