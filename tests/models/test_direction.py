@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from models.direction import LEAST, directions
 
 N_ITEMS = 9
+Rows = list[list[tuple[int, int]]]  # of each user: an item and its strength, step by step
 rows = st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), max_size=9), min_size=1)
 
 
-def histories(given_rows: list[list[tuple[int, int]]]) -> Any:
+def histories(given_rows: Rows) -> Any:
     steps = [step for row in given_rows for step in row]
     return SimpleNamespace(
         indptr=np.cumsum([0, *map(len, given_rows)]),
@@ -24,15 +25,13 @@ def histories(given_rows: list[list[tuple[int, int]]]) -> Any:
     )
 
 
-def scores(
-    given_rows: list[list[tuple[int, int]]], window: int = 3
-) -> dict[tuple[int, int], float]:
+def scores(given_rows: Rows, window: int = 3) -> dict[tuple[int, int], float]:
     found = directions(histories(given_rows), window, shrinkage=1.0)
     pairs = zip(found.keys // N_ITEMS, found.keys % N_ITEMS, found.scores, strict=True)
     return {(int(cause), int(effect)): float(score) for cause, effect, score in pairs}
 
 
-def plain(given_rows: list[list[tuple[int, int]]], window: int) -> dict[tuple[int, int], float]:
+def plain(given_rows: Rows, window: int) -> dict[tuple[int, int], float]:
     """By the formula, pair by pair."""
     sums: dict[tuple[int, int], tuple[float, float]] = {}
     for row in given_rows:
@@ -47,7 +46,7 @@ def plain(given_rows: list[list[tuple[int, int]]], window: int) -> dict[tuple[in
 
 
 @given(rows, st.integers(1, 4))
-def test_scores_are_the_formula(given_rows: list[list[tuple[int, int]]], window: int) -> None:
+def test_scores_are_the_formula(given_rows: Rows, window: int) -> None:
     assert scores(given_rows, window) == pytest.approx(plain(given_rows, window), rel=1e-5)
 
 
