@@ -24,6 +24,7 @@ CONFIGS: dict[str, dict[str, object]] = {
     "bpr": {**PAIRS},
     "lightgcn": {**PAIRS},
     "sasrec": {"width": 16, "batch_size": 8, "epochs": 40, "patience": 40, "length": 20},
+    "causalrec": {"width": 16, "batch_size": 8, "epochs": 40, "patience": 40, "length": 20},
 }
 
 

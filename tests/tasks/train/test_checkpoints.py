@@ -24,6 +24,7 @@ FAST: dict[str, dict[str, object]] = {
     "bpr": {**PAIRS},
     "lightgcn": {**PAIRS},
     "sasrec": {"width": 16, "batch_size": 8, "learning_rate": 0.01, "epochs": 6, "length": 20},
+    "causalrec": {"width": 16, "batch_size": 8, "learning_rate": 0.01, "epochs": 6, "length": 20},
 }
 VARIANTS = [*FAST.items()]
 VARIANTS += [("sasrec", {**FAST["sasrec"], "loss": "bce", "epochs": 12, "accumulate": 3})]

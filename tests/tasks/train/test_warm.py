@@ -19,6 +19,7 @@ FAST: dict[str, dict[str, object]] = {
     "bpr": {"n_factors": 8, "batch_size": 256, "learning_rate": 0.02, "epochs": 15},
     "lightgcn": {"n_factors": 8, "batch_size": 256, "learning_rate": 0.02, "epochs": 15},
     "sasrec": {"width": 16, "batch_size": 8, "learning_rate": 0.01, "epochs": 15, "length": 20},
+    "causalrec": {"width": 16, "batch_size": 8, "learning_rate": 0.01, "epochs": 15, "length": 20},
 }
 
 
