@@ -24,11 +24,13 @@ FAST: dict[str, dict[str, object]] = {
     "bpr": {"n_factors": 4, "epochs": 3},
     "lightgcn": {"n_factors": 4, "epochs": 3},
     "sasrec": {"width": 8, "epochs": 3, "length": 8},
+    "causalrec": {"width": 8, "epochs": 3, "length": 8},
 }
+SEQUENCES = ("sasrec", "causalrec")
 VARIANTS = [(name, FAST[name]) for name in GRADIENT]
-VARIANTS += [("sasrec", {**FAST["sasrec"], "loss": loss}) for loss in ("bce", "full")]
+VARIANTS += [(name, {**FAST[name], "loss": loss}) for name in SEQUENCES for loss in ("bce", "full")]
 every_model = pytest.mark.parametrize(("name", "config"), VARIANTS)
-compares = [(n, c) for n, c in VARIANTS if n != "sasrec" or c.get("loss") == "bce"]
+compares = [(n, c) for n, c in VARIANTS if n not in SEQUENCES or c.get("loss") == "bce"]
 EVERYONE_DIFFERENT = [[n, (n + 1) % 6, (n + 3) % 6] for n in range(6)] * 3
 
 
@@ -51,7 +53,7 @@ def test_no_data(name: str, config: dict[str, object], tmp_path: Path) -> None:
 
 @every_model
 def test_one_item(name: str, config: dict[str, object], tmp_path: Path) -> None:
-    why = "no user has two steps" if name == "sasrec" else "each user has every item"
+    why = "no user has two steps" if name in SEQUENCES else "each user has every item"
     with pytest.raises(TrainingError, match=why):
         train(name, config, world([[0], [0, 0], [0]], tmp_path), seed=0)
 
@@ -126,7 +128,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_its_checkpoint(
 
     monkeypatch.setattr(kind, "loss", spoilt)
     plan = Checkpoints(tmp_path / "kept", seconds=0, steps=1)
-    asked = {**config, "batch_size": 9 if name == "sasrec" else 27}  # two batches an epoch
+    asked = {**config, "batch_size": 9 if name in SEQUENCES else 27}  # two batches an epoch
     with pytest.raises(DivergedError, match="the loss became nan in epoch 3") as caught:
         train(name, asked, data, seed=0, checkpoints=plan)
     assert "learning_rate" in caught.value.fix
