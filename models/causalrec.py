@@ -20,7 +20,6 @@ the boost comes before or after the softmax; these are reconstructed here, so th
   cannot let a step look ahead nor turn a boost into its contrary, as multiplied logits do.
 - The blocks read x, not z: with alpha = 0 this is SASRec, bit by bit, and what alpha adds is the
   boost's alone. The graph learns from the loss through R, and from what z leaves unexplained.
-
 - The loss alone teaches the graph little more than that near steps matter. What is known of causes
   beside it is given: what was bought causes more than what was seen (u), and a cause comes before
   its effect more often than after (c; `models.direction`), which a session's theme does not.
@@ -191,7 +190,7 @@ class CausalRec(SASRec):
         if config.relation == "recency":
             return relation(_recency(graph.effects), past.is_real)
         found = relation(graph.effects, past.is_real, config.threshold, config.floor)  # [B, T, T]
-        return _shuffled(found) if config.relation == "shuffled" else found
+        return _shuffled(found, config.length) if config.relation == "shuffled" else found
 
 
 def booster(related: Tensor, alpha: float, how: str) -> Attention:
@@ -321,11 +320,11 @@ def _recency(effects: Tensor) -> Tensor:
     return lag.reciprocal().expand_as(effects)
 
 
-def _shuffled(related: Tensor) -> Tensor:
-    """What lies before a step in another order, the same for all; [B, T, T]."""
+def _shuffled(related: Tensor, length: int) -> Tensor:
+    """What lies before a step in another order, the same for all, however many; [B, T, T]."""
     n = related.shape[-1]
-    drawn = torch.rand(n, n, generator=torch.Generator().manual_seed(n))
-    drawn = torch.where(before(n), drawn, 2.0)
+    drawn = torch.rand(length, length, generator=torch.Generator().manual_seed(0))
+    drawn = torch.where(before(n), drawn[:n, :n], 2.0)
     drawn.fill_diagonal_(1.5)  # itself after those before it, as it stands, and then what is ahead
     order = drawn.argsort(-1).to(related.device)
     return related.gather(-1, order.expand_as(related))

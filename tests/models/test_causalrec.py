@@ -109,12 +109,13 @@ def test_nothing_later_than_a_step_changes_its_state(form: dict[str, Any], t: in
 @pytest.mark.parametrize("form", FORMS)
 def test_pads_relate_to_nothing_and_do_not_matter(form: dict[str, Any]) -> None:
     m = model(**form).eval()
-    sequences = padded([1, 2, 3, 4, 5, 6], [4, 2])
-    others = padded([1, 2, 3, 4, 5, 6], [4, 2], pad=7)
-    torch.testing.assert_close(m.last_states(sequences)[1], m.last_states(padded([4, 2]))[0])
+    sequences = padded([1, 2, 3, 4, 5, 6], [4, 2, 7, 3])
+    others = padded([1, 2, 3, 4, 5, 6], [4, 2, 7, 3], pad=7)
+    alone = padded([4, 2, 7, 3])
+    torch.testing.assert_close(m.last_states(sequences)[1], m.last_states(alone)[0])
     torch.testing.assert_close(m.last_states(others), m.last_states(sequences))
     for found in (m.relation(sequences), m.graph(sequences).effects):
-        assert found[1, 2:].abs().sum() == found[1, :, 2:].abs().sum() == 0
+        assert found[1, 4:].abs().sum() == found[1, :, 4:].abs().sum() == 0
     assert torch.isfinite(m(sequences)).all()
 
 
