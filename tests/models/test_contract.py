@@ -28,7 +28,6 @@ VARIANTS += [("bpr", {**FAST["bpr"], "weighting": "ips", "strength_power": 0.0})
 VARIANTS += [("bpr", {**FAST["bpr"], "decay": 1e-4})]
 VARIANTS += [("ials", {**FAST["ials"], "exact": True})]
 VARIANTS += [("sasrec", {**FAST["sasrec"], "loss": loss}) for loss in ("bce", "full")]
-VARIANTS += [("causalrec", {**FAST["causalrec"], "effects": how}) for how in ("free", "cluster")]
 
 
 @pytest.fixture(scope="module")

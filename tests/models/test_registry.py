@@ -17,7 +17,7 @@ def test_every_name_loads_a_class_that_states_its_facts(name: str) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no model named 'brp'; known models: bpr, ease, ials, "):
+    with pytest.raises(ValueError, match="no model named 'brp'; known models: bpr, causalrec, "):
         load("brp")
 
 
