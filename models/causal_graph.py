@@ -84,7 +84,7 @@ def relation(effects: Tensor, known: Tensor, threshold: float = 0.0, floor: floa
     """
     n = effects.shape[-1]
     both = known.unsqueeze(-1) & known.unsqueeze(-2)
-    size = (effects.abs() * (both & before(n, effects.device))).clamp(min=0)
+    size = effects.abs() * (both & before(n, effects.device))
     share = size / (size.amax(-1, keepdim=True).clamp(min=floor) + 1e-6)
     kept = (share - threshold).relu() / (1 - threshold)
     return kept + torch.diag_embed(known.to(kept.dtype))

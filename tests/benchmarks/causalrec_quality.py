@@ -11,9 +11,9 @@ it down; --quick measures SASRec and the middle alpha on one seed of Beauty anew
 import argparse
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from tests.benchmarks.sasrec_quality import SEEDS, Figures, machine, measure
+from tests.benchmarks.sasrec_quality import SEEDS, cell, measure, measured
 from tests.scenarios.real_data import FOLDER
 
 RESULTS = Path(__file__).parent / "results" / "causalrec_quality.json"
@@ -44,10 +44,10 @@ def arm_of(name: str, arm: str) -> Arm:
 
 
 def chosen_alpha(name: str) -> float:
-    """Whose mean validation NDCG over the seeds that all have is best."""
+    """Whose mean validation NDCG over its measured seeds is best."""
     means = {}
     for alpha in ALPHAS:
-        cells = [results().get(key(name, f"alpha={alpha}", seed)) for seed in SEEDS]
+        cells = [measured(RESULTS).get(key(name, f"alpha={alpha}", seed)) for seed in SEEDS]
         known = [cell["chooser_ndcg_20"] for cell in cells if cell]
         if known:
             means[alpha] = sum(known) / len(known)
@@ -61,29 +61,8 @@ def key(name: str, arm: str, seed: int) -> str:
     return f"{name}, {arm}, seed {seed}"
 
 
-def results() -> dict[str, Figures]:
-    """What is measured."""
-    if not RESULTS.exists():
-        return {}
-    return cast("dict[str, Figures]", json.loads(RESULTS.read_text()))
-
-
-def cell(name: str, arm: str, seed: int) -> None:
-    """Measure one cell, unless it is in the file."""
-    model, more = arm_of(name, arm)
-    settings = SETS[name] | more
-    which = key(name, arm, seed)
-    if results().get(which, {}).get("settings") != settings:
-        print(which, flush=True)
-        figures = measure(name, settings, seed, model) | {"machine": machine()}
-        # read again: another run may have written another cell meanwhile
-        kept = results() | {which: figures}
-        RESULTS.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
-    print(which, json.dumps(results()[which]), flush=True)
-
-
 def main() -> None:
-    """Run the cells that are not in the file yet, seed by seed."""
+    """Run the cells that are not in the file yet, arm by arm."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="two arms, one seed; not written")
     parser.add_argument("--only", help="one data set")
@@ -98,9 +77,11 @@ def main() -> None:
         elif asked.quick:
             _again(name)
         else:
-            for seed in SEEDS:
-                for arm in arms if asked.arm is None else [asked.arm]:
-                    cell(name, arm, seed)
+            # arm by arm: the controls wait until all seeds have chosen the alpha
+            for arm in arms if asked.arm is None else [asked.arm]:
+                model, more = arm_of(name, arm)
+                for seed in SEEDS:
+                    cell(RESULTS, f"{name}, {arm}", name, SETS[name] | more, seed, model)
 
 
 def _again(name: str) -> None:
@@ -111,7 +92,7 @@ def _again(name: str) -> None:
         which = key(name, arm, SEEDS[0])
         now = measure(name, SETS[name] | more, SEEDS[0], model)
         print(which, "now:", json.dumps(now), flush=True)
-        print(which, "in the file:", json.dumps(results().get(which)), flush=True)
+        print(which, "in the file:", json.dumps(measured(RESULTS).get(which)), flush=True)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def measure(name: str, settings: dict[str, Any], seed: int, model: str = "sasrec
         split = read(name, Path(work))
         holdout = Holdout(split.chooser, seen=split.data.csr())
         started = time.process_time(), time.perf_counter()
-        trained = train(model, settings, split.data, seed=seed, holdout=holdout, progress=tell)
+        trained = train(model, settings, split.data, seed=seed, holdout=holdout, progress=_tell)
         spent = time.process_time() - started[0], time.perf_counter() - started[1]
         found = ranks(split, trained, seed)
     return {
@@ -169,7 +169,7 @@ def _figures(found: Ranks) -> Iterator[tuple[str, float]]:
     yield f"ndcg_{K}", round(float(np.where(found < K, 1 / np.log2(found + 2.0), 0).mean()), 5)
 
 
-def tell(step: Step) -> None:
+def _tell(step: Step) -> None:
     if step.ends_epoch:
         print(f"  epoch {step.epoch} of at most {step.n_epochs}: loss {step.loss:.4f}", flush=True)
 
@@ -200,30 +200,39 @@ def main() -> None:
             _again(name, label, settings, SEEDS[0])
             continue
         for seed in SEEDS:
-            _cell(name, label, settings, seed)
+            cell(RESULTS, f"{name}, {label}", name, settings, seed)
 
 
 def _again(name: str, label: str, settings: dict[str, Any], seed: int) -> None:
     key = f"{name}, {label}, seed {seed}"
     print(key, "now:", json.dumps(measure(name, settings, seed)), flush=True)
-    print(key, "in the file:", json.dumps(_results().get(key)), flush=True)
+    print(key, "in the file:", json.dumps(measured(RESULTS).get(key)), flush=True)
 
 
-def _cell(name: str, label: str, settings: dict[str, Any], seed: int) -> None:
-    key = f"{name}, {label}, seed {seed}"
-    if _results().get(key, {}).get("settings") != settings:
+def cell(
+    file: Path,
+    label: str,
+    name: str,
+    settings: dict[str, Any],
+    seed: int,
+    model: str = "sasrec",
+) -> None:
+    """Measure one cell of a file of results, unless it is there with the same settings."""
+    key = f"{label}, seed {seed}"
+    if measured(file).get(key, {}).get("settings") != settings:
         print(key, flush=True)
-        figures = measure(name, settings, seed) | {"machine": machine()}
+        figures = measure(name, settings, seed, model) | {"machine": machine()}
         # read again: another run may have written another cell meanwhile
-        kept = _results() | {key: figures}
-        RESULTS.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
-    print(key, json.dumps(_results()[key]), flush=True)
+        kept = measured(file) | {key: figures}
+        file.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
+    print(key, json.dumps(measured(file)[key]), flush=True)
 
 
-def _results() -> dict[str, Figures]:
-    if not RESULTS.exists():
+def measured(file: Path) -> dict[str, Figures]:
+    """The cells of a file of results."""
+    if not file.exists():
         return {}
-    return cast("dict[str, Figures]", json.loads(RESULTS.read_text()))
+    return cast("dict[str, Figures]", json.loads(file.read_text()))
 
 
 if __name__ == "__main__":
