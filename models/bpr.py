@@ -3,7 +3,7 @@
     score(u, i) = p_u . q_i + b_i
     L = sum_B w softplus(score(u, j) - score(u, i)) / sum_B w          (BPR-OPT, section 4.1)
       + lambda/2 mean_B (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2)
-      + mu/2 (|P|^2 + |Q|^2 + |b|^2)
+      + mu/2 (|P|^2 + |Q|^2 + |b|^2)              (by the optimiser, not in the loss that is told)
 
 S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, "BPR: Bayesian Personalized
 Ranking from Implicit Feedback", UAI 2009. One lambda for all factors, and Adam in place of
@@ -97,7 +97,7 @@ class BPR(GradientModel):
         if not isinstance(config, BPRConfig):
             raise TypeError(f"BPR needs a BPRConfig, not {type(config).__name__}")
         self.config = config
-        self.sparse_gradients = config.decay == 0
+        self.decay, self.sparse_gradients = config.decay, config.decay == 0
         k, scale = config.n_factors, config.init_scale
         self.p = nn.Parameter(torch.randn(n_users, k) * scale)  # [n_users, k]
         self.q = nn.Parameter(torch.randn(n_items, k) * scale)  # [n_items, k]
@@ -116,14 +116,8 @@ class BPR(GradientModel):
         w = self._weight(batch)  # [B]
         bpr = (w * softplus(-margin)).sum() / w.sum()  # []
         squares = (p_u.square().sum() + q.square().sum() + b.square().sum()) / len(margin)  # []
-        l2 = self.config.regularisation / 2 * squares + self._decay()  # []
+        l2 = self.config.regularisation / 2 * squares  # []
         return Loss(bpr + l2, {"bpr": bpr, "l2": l2}, weights=w)
-
-    def _decay(self) -> Tensor | float:
-        mu = self.config.decay
-        if mu == 0:
-            return 0.0
-        return mu / 2 * (self.p.square().sum() + self.q.square().sum() + self.b.square().sum())
 
     def _weight(self, batch: Batch) -> Tensor:
         strength = batch.weights.pow(self.config.strength_power)  # [B]

@@ -297,6 +297,9 @@ class GradientModel(Recommender):
     """A model trained batch by batch."""
 
     sparse_gradients: bool = False  # every parameter gets sparse gradients, or none
+    # mu: a step adds mu w to the gradient of each parameter w, after `max_grad_norm`, as mu/2 |w|^2
+    # in the loss would; the optimiser does it while it has w at hand. 0 with sparse gradients.
+    decay: float = 0.0
 
     def prepare(self, data: Positives) -> None:
         """Take from the training data what the loss needs beside batches; called once, first."""

@@ -62,7 +62,8 @@ class Descent:
         self.name, self.model, self.config, self.device = name, model, config, device
         # a step costs by the rows in the batch, and Adam's by all rows
         sparse = isinstance(model, GradientModel) and model.sparse_gradients
-        adam = RowAdam if sparse else partial(torch.optim.Adam, fused=True)
+        decay = model.decay if isinstance(model, GradientModel) else 0.0
+        adam = RowAdam if sparse else partial(torch.optim.Adam, fused=True, weight_decay=decay)
         self.optimiser = adam(model.parameters(), lr=config.learning_rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.n_parts = 1  # that each batch is cut in

@@ -56,12 +56,6 @@ def test_parts_add_up_and_lambda_counts_every_vector_of_the_triple() -> None:
     assert loss.parts["l2"].item() == pytest.approx(0.25 * squares / 3, rel=1e-5)
 
 
-def test_mu_counts_every_vector_of_the_model() -> None:
-    m, given = model(regularisation=0.0, decay=0.5), batch([1.0, 1.0, 1.0])
-    squares = (m.user_vectors()[:, :4] ** 2).sum() + (m.item_vectors() ** 2).sum()
-    assert m.loss(given).parts["l2"].item() == pytest.approx(0.25 * squares, rel=1e-5)
-
-
 @pytest.mark.parametrize("decay", [0.0, 1e-3])
 def test_gradients_are_sparse_unless_all_vectors_are_drawn_on(decay: float) -> None:
     m = model(decay=decay)

@@ -56,6 +56,25 @@ def gradients(descent: Descent) -> list[Tensor]:
     return [(each.to_dense() if each.is_sparse else each) for each in found if each is not None]
 
 
+def test_decay_steps_as_a_penalty_in_the_loss_would(data: Interactions) -> None:
+    mu, config = 0.3, {"n_factors": 8, "batch_size": 200}
+    descent, feed = prepared("bpr", {**config, "decay": mu}, data)
+    # the same start and loss, dense too
+    penalised = prepared("bpr", {**config, "decay": 1e-30}, data)[0].model
+    adam = torch.optim.Adam(penalised.parameters(), lr=descent.config.learning_rate)
+    for batch in list(feed.batches(seed=1, epoch=1))[:3]:
+        descent.step([batch])
+        adam.zero_grad()
+        feed.model = penalised  # type: ignore[attr-defined]
+        squares = torch.stack([each.square().sum() for each in penalised.parameters()]).sum()
+        (batch.loss().total + mu / 2 * squares).backward()  # type: ignore[no-untyped-call]
+        feed.model = descent.model  # type: ignore[attr-defined]
+        adam.step()
+    pairs = zip(descent.model.parameters(), penalised.parameters(), strict=True)
+    for ours, theirs in pairs:
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
 @pytest.mark.parametrize("n_parts", [2, 3, 7, 1000])
 @pytest.mark.parametrize(("name", "config"), MEANS)
 def test_parts_of_a_batch_add_up_to_its_gradient(
