@@ -38,10 +38,12 @@ effects, how W is made:
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -57,8 +59,8 @@ from models.causal_graph import (
     relation,
     unexplained,
 )
-from models.contract import Config, Histories, Loss, ModelError, Past, Steps, require
-from models.direction import Directions, directions
+from models.contract import Config, Edges, Histories, Loss, ModelError, Past, Steps, require
+from models.direction import Directions, Rule, control, directions
 from models.sasrec import Attention, SASRec, SASRecConfig, attend
 
 EFFECTS = ("direct", "attn", "cov_chol", "gram", "free", "cluster")
@@ -81,8 +83,10 @@ class CausalRecConfig(SASRecConfig):
     sparsity: float = 1e-3  # lambda, of the L1 norm of W, a step
     unexplained: float = 0.0  # of the mean square that W leaves of z
     clusters: int = 32  # K, under "cluster"
+    span: int = 50  # last steps of a sequence that the graph is of; what lies before is not boosted
     window: int = 5  # steps at most between items that are scored by their direction; 0: none
-    shrinkage: float = 64.0  # of that score, in squared strengths
+    shrinkage: float = 4.0  # of that score, in times that they stood side by side
+    strong: float = 0.5  # share of the largest strength from which a step counts as a cause there
     every: int = 200  # steps of training between moves of the multiplier of cycles
 
     def __post_init__(self) -> None:
@@ -97,21 +101,30 @@ class CausalRecConfig(SASRecConfig):
         require(0 <= self.unexplained < math.inf, "unexplained must be 0 or positive, finite")
         require(self.clusters >= 2, "clusters must be at least 2")
         require(self.every >= 1, "every must be at least 1")
+        require(self.span >= 1, "span must be at least 1")
         require(self.window >= 0, "window must be 0 or more")
         require(0 <= self.shrinkage < math.inf, "shrinkage must be 0 or positive, finite")
+        require(0 <= self.strong <= 1, "strong must be from 0 to 1")
 
     @property
     def can_have_cycles(self) -> bool:
         """Whether the form of W leaves cycles to the penalty."""
         return self.effects in ("free", "cluster")
 
+    @property
+    def rule(self) -> Rule:
+        """How the direction of pairs of items is scored."""
+        return Rule(self.window, self.shrinkage, self.strong)
+
 
 class Graph(NamedTuple):
-    """What is discovered in B sequences."""
+    """What is discovered in the last S steps of B sequences."""
 
-    effects: Tensor  # W, [B, T, T]: row t, what each step did to step t; 0 at pads
-    z: Tensor  # [B, T, d]
+    effects: Tensor  # W, [B, S, S]: row t, what each step did to step t; 0 at pads
+    z: Tensor  # [B, S, d]
     h: Tensor  # [] mean over sequences and steps, or of the one graph of clusters
+    past: Past  # those steps
+    at: Tensor | None  # [B, S] int64, where they stand among all T; None: they are all
 
 
 class CausalRec(SASRec):
@@ -135,24 +148,43 @@ class CausalRec(SASRec):
     def prepare(self, histories: Histories) -> None:
         """Score the direction of all pairs of items."""
         if self.boosting.alpha and self.boosting.window:
-            config = self.boosting
-            self.discovery.know(directions(histories, config.window, config.shrinkage))
+            self.discovery.know(directions(histories, self.boosting.rule))
+
+    def edges(self, histories: Histories, most: int) -> Edges:
+        """Pairs of items that come in one order more often than shuffled steps do, best first."""
+        rule = self.boosting.rule
+        found = directions(histories, rule)
+        shuffled = control(histories, rule, found.keys)
+        above = np.flatnonzero(found.scores > shuffled)
+        best = above[np.argsort(-found.scores[above], kind="stable")[:most]]
+        return Edges(
+            *np.divmod(found.keys[best], self.n_items),
+            found.scores[best],
+            found.supports[best],
+            shuffled[best],
+        )
+
+    def effects(self, past: Past) -> Tensor:
+        """W of these sequences, [B, T, T]; 0 where it is not looked for."""
+        graph = self.graph(past)
+        return graph.effects if graph.at is None else _spread(graph.effects, graph.at, past)
 
     def forward(self, past: Past) -> Tensor:
         """The state after each step, [B, T, d]; what it says of pads means nothing."""
         x = self.embedded(past)  # [B, T, d]
-        if self.boosting.alpha == 0:
-            return self.encoded(x, attend)
-        return self.encoded(x, self._boost(self.discovery(x, past), past))
+        return self.encoded(x, self.attention(x, past))
+
+    def attention(self, x: Tensor, past: Past) -> Attention:
+        """Boosted, where there is a boost."""
+        return attend if self.boosting.alpha == 0 else self._boost(self._graph(x, past), past)
 
     def graph(self, past: Past) -> Graph:
         """What is discovered in these sequences."""
-        found: Graph = self.discovery(self.embedded(past), past)
-        return found
+        return self._graph(self.embedded(past), past)
 
     def relation(self, past: Past) -> Tensor:
-        """R of these sequences, [B, T, T]: row t, what boosts the state after t."""
-        return self._relation(self.graph(past), past)
+        """R of the last steps, [B, S, S]: row t, what boosts the state after t."""
+        return self._relation(self.graph(past))
 
     def loss(self, batch: Steps) -> Loss:
         """SASRec's loss and, where there is a boost, what the graph costs."""
@@ -160,9 +192,9 @@ class CausalRec(SASRec):
         if config.alpha == 0:
             return super().loss(batch)
         x = self.embedded(batch.past)  # [B, T, d]
-        graph = self.discovery(x, batch.past)
+        graph = self._graph(x, batch.past)
         found = self.loss_of(self.encoded(x, self._boost(graph, batch.past)), batch)
-        n_steps = batch.past.sizes.sum()
+        n_steps = graph.past.sizes.sum()
         costs = {"sparsity": config.sparsity * graph.effects.abs().sum() / n_steps}
         if config.unexplained:
             rest = unexplained(graph.z.detach(), graph.effects)
@@ -182,14 +214,33 @@ class CausalRec(SASRec):
                 "a mask is wrong"
             )
 
-    def _boost(self, graph: Graph, past: Past) -> Attention:
-        return booster(self._relation(graph, past), self.boosting.alpha, self.boosting.boost)
+    def _graph(self, x: Tensor, past: Past) -> Graph:
+        span = self.boosting.span
+        if x.shape[1] <= span:
+            w, z, h = self.discovery(x, past)
+            return Graph(w, z, h, past, None)
+        rows = torch.arange(len(x), device=x.device).unsqueeze(-1)  # [B, 1]
+        first = (past.sizes - span).clamp(min=0)  # [B]
+        at = first.unsqueeze(-1) + torch.arange(span, device=x.device)  # [B, S]
+        last = Past(past.items[rows, at], past.sizes.clamp(max=span), past.strengths[rows, at])
+        w, z, h = self.discovery(x[rows, at], last)
+        return Graph(w, z, h, last, at)
 
-    def _relation(self, graph: Graph, past: Past) -> Tensor:
-        config = self.boosting
+    def _boost(self, graph: Graph, past: Past) -> Attention:
+        alpha, how = self.boosting.alpha, self.boosting.boost
+        related = self._relation(graph)  # [B, S, S]
+        if graph.at is None:
+            return booster(related, alpha, how)
+        if how == "renormalised":
+            return partial(_late, _late_bias(related, alpha, graph.at, past), graph.at)
+        itself = torch.eye(past.items.shape[1], device=related.device)
+        return booster(_spread(related, graph.at, past).maximum(itself), alpha, how)
+
+    def _relation(self, graph: Graph) -> Tensor:
+        config, known = self.boosting, graph.past.is_real
         if config.relation == "recency":
-            return relation(_recency(graph.effects), past.is_real)
-        found = relation(graph.effects, past.is_real, config.threshold, config.floor)  # [B, T, T]
+            return relation(_recency(graph.effects), known)
+        found = relation(graph.effects, known, config.threshold, config.floor)  # [B, S, S]
         return _shuffled(found, config.length) if config.relation == "shuffled" else found
 
 
@@ -216,6 +267,31 @@ def _biased(bias: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
 
 
+def _late_bias(related: Tensor, alpha: float, at: Tensor, past: Past) -> Tensor:
+    """What the boost adds to the logits of the last steps, [B, 1, S, T]."""
+    step = torch.arange(past.items.shape[1], device=at.device)
+    ahead = step > at.unsqueeze(-1)  # [B, S, T]
+    bias = _spread(torch.log1p(alpha * related), at, past, is_square=False)
+    return bias.masked_fill(ahead, -math.inf).unsqueeze(1)
+
+
+def _late(bias: Tensor, at: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Boosted for the last steps alone; for the others the attention that costs least."""
+    asking = q.gather(2, at[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+    late = _biased(bias, asking, k, v)  # [B, heads, S, d / heads]
+    return attend(q, k, v).scatter(2, at[:, None, :, None].expand_as(late), late)
+
+
+def _spread(block: Tensor, at: Tensor, past: Past, *, is_square: bool = True) -> Tensor:
+    """What is of the last steps [B, S, S] among all, [B, T, T]; or [B, S, T] if not is_square."""
+    b, t = past.items.shape
+    columns = at.unsqueeze(1).expand_as(block)
+    wide = block.new_zeros(b, block.shape[1], t).scatter(2, columns, block)
+    if not is_square:
+        return wide
+    return block.new_zeros(b, t, t).scatter(1, at.unsqueeze(-1).expand_as(wide), wide)
+
+
 def _multiplied(
     factor: Tensor, ahead: Tensor, is_post: bool, q: Tensor, k: Tensor, v: Tensor
 ) -> Tensor:
@@ -239,17 +315,26 @@ class _Discovery(nn.Module):
         self.value, self.query, self.key = (nn.Linear(d, d, bias=False) for _ in range(3))
         # what weighs more than a click, what lies nearer, what comes before more often than after
         self.louder = nn.Parameter(torch.tensor(1.0))  # u
-        self.nearer = nn.Parameter(torch.zeros(config.length))  # b, by steps between
+        self.nearer = nn.Parameter(torch.zeros(min(config.length, config.span)))  # b, by distance
         self.directed = nn.Parameter(torch.tensor(1.0))  # c
-        # of the data, not of the weights: scored anew for each training
-        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64), persistent=False)
-        self.register_buffer("scores", torch.zeros(0), persistent=False)
+        # of the data, and kept with the weights: a graph is the same wherever it is drawn
+        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("scores", torch.zeros(0))
         if self.how == "cluster":
             self.member = nn.Linear(d, config.clusters)
             self.between = nn.Parameter(torch.randn(config.clusters, config.clusters) * 0.1)
 
-    def forward(self, x: Tensor, past: Past) -> Graph:
-        """x [B, T, d], of these sequences."""
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Tensor], prefix: str, *others: Any
+    ) -> None:
+        # as many pairs as were scored then
+        for name in ("keys", "scores"):
+            if (kept := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, torch.empty_like(kept, device=getattr(self, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+    def forward(self, x: Tensor, past: Past) -> tuple[Tensor, Tensor, Tensor]:
+        """W, z and h of these sequences, of x [B, T, d]; see `Graph`."""
         n, known = x.shape[1], past.is_real
         normed = self.norm(x)
         v = self.value(normed)
@@ -259,7 +344,7 @@ class _Discovery(nn.Module):
         attention = null_sink_softmax(scores, both & before(n, x.device))
         z = (v + attention @ v) * known.unsqueeze(-1)
         effects = self._effects(scores, attention, z, normed) * both
-        return Graph(effects, z, self._h(effects))
+        return effects, z, self._h(effects)
 
     def know(self, found: Directions) -> None:
         """Take the scores of pairs of items."""

@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +143,27 @@ class Histories(Protocol):
     @property
     def strengths(self) -> FloatArray:
         """Weight of the strongest behaviour of each step, > 0, [n_steps]."""
+
+
+class Edges(NamedTuple):
+    """m pairs of items of which the first seems to cause the second, strongest first."""
+
+    causes: OffsetArray  # [m] by position
+    effects: OffsetArray  # [m]
+    strengths: FloatArray  # [m]
+    supports: OffsetArray  # [m], times that the cause came first
+    controls: FloatArray  # [m], the strength where each user's steps are shuffled
+
+
+@runtime_checkable
+class HasGraph(Protocol):
+    """A model of sequences that says what causes what."""
+
+    def edges(self, histories: Histories, most: int) -> Edges:
+        """The strongest pairs of these histories, at most so many."""
+
+    def effects(self, past: Past) -> Tensor:
+        """What each step did to each later one, [B, T, T]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,6 +353,10 @@ class SequenceModel(Recommender):
     @abstractmethod
     def last_states(self, past: Past) -> Tensor:
         """The user vectors of these sequences, [B, d]."""
+
+    @abstractmethod
+    def weighed_most(self, past: Past, items: Tensor) -> Tensor:
+        """The step that raised the score of each of these items [B, K] most, [B, K] < T."""
 
     def user_vectors(self) -> FloatArray:
         """[n_users, d]: the state after the last step of each user."""

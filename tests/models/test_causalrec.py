@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models import causalrec
 from models.causal_graph import acyclicity, before
 from models.causalrec import BOOSTS, EFFECTS, RELATIONS, CausalRec, CausalRecConfig, booster
 from models.contract import ModelError
@@ -198,6 +199,77 @@ def test_a_direction_that_the_data_has_is_known_between_near_steps() -> None:
     assert raised > m.graph(near).effects[0, 1, 0]
 
 
+def test_only_the_last_steps_have_a_graph_and_a_boost() -> None:
+    m = model(span=3, heads=2).eval()
+    past = padded([1, 2, 3, 4, 5, 6], [4, 2, 7, 3], [8, 1])
+    graph, wide = m.graph(past), m.effects(past)
+    assert graph.past.items.tolist() == [[4, 5, 6], [2, 7, 3], [8, 1, 0]]
+    assert graph.past.sizes.tolist() == [3, 3, 2]
+    torch.testing.assert_close(wide[0, 3:, 3:], graph.effects[0])
+    torch.testing.assert_close(wide[1, 1:4, 1:4], graph.effects[1])
+    assert wide.abs().sum().item() == pytest.approx(graph.effects.abs().sum().item())
+    # before the span it is SASRec
+    plain_model = model(span=3, alpha=0.0).eval()
+    torch.testing.assert_close(m(past)[0, :3], plain_model(past)[0, :3])
+    assert not torch.allclose(m(past)[0, 3:], plain_model(past)[0, 3:])
+
+
+def test_the_graph_of_a_span_is_that_of_its_steps_alone() -> None:
+    past, late = padded([1, 2, 3, 4, 5, 6]), padded([2, 3, 4, 5, 6])
+    torch.testing.assert_close(
+        model(span=5).eval().relation(past), model(span=6).eval().relation(late)
+    )
+
+
+@pytest.mark.parametrize("how", BOOSTS)
+@pytest.mark.parametrize("t", range(5))
+def test_nothing_later_changes_a_state_beyond_the_span(how: str, t: int) -> None:
+    m = model(span=3, boost=how, positions="from_start").eval()
+    first = padded([1, 2, 3, 4, 5, 6])
+    changed = padded([1, 2, 3, 4, 5, 6][: t + 1] + [8, 7, 0, 8, 7][: 5 - t])
+    one, other = m(first), m(changed)
+    torch.testing.assert_close(one[0, : t + 1], other[0, : t + 1], rtol=0, atol=0)
+    assert not torch.allclose(one[0, t + 1], other[0, t + 1])
+
+
+def test_a_late_boost_is_the_boost_of_the_last_rows() -> None:
+    """Against the whole attention with the same R written out."""
+    q, k, v = heads(6)
+    r = related(3)
+    past = padded([1, 2, 3, 4, 5, 6], [4, 2, 7, 3])
+    at = torch.tensor([[3, 4, 5], [1, 2, 3]])
+    wide = torch.eye(6).repeat(2, 1, 1)
+    wide[0, 3:, 3:], wide[1, 1:4, 1:4] = r[0], r[1]
+    wanted = booster(wide, 5.0, "renormalised")(q, k, v)
+    found = causalrec._late(causalrec._late_bias(r, 5.0, at, past), at, q, k, v)
+    torch.testing.assert_close(
+        found[0], torch.cat([attend(q, k, v)[0, :, :3], wanted[0, :, 3:]], 1)
+    )
+    torch.testing.assert_close(found[1, :, 1:4], wanted[1, :, 1:4])
+
+
+def test_a_graph_is_the_same_after_saving() -> None:
+    m = model()
+    m.prepare(histories([[(1, 1), (2, 1)]] * 9))
+    other = model(init_scale=0.1)
+    other.load_state_dict(m.state_dict())
+    past = padded([1, 2, 3, 1, 2])
+    assert m.discovery._direction(past.items).any()
+    assert torch.equal(m.eval().effects(past), other.eval().effects(past))
+
+
+def test_edges_are_what_comes_first_more_often_than_shuffled() -> None:
+    rows = (
+        [[(1, 3), (2, 1)]] * 30 + [[(4, 3), (5, 3)], [(5, 3), (4, 3)]] * 30 + [[(3, 3), (7, 3)]] * 8
+    )
+    found = model(shrinkage=1.0).edges(histories(rows), most=9)
+    assert list(zip(found.causes, found.effects, strict=True)) == [(1, 2), (3, 7)]
+    assert found.supports.tolist() == [30, 8]
+    assert (found.strengths > found.controls).all()
+    assert found.strengths[0] == pytest.approx(30 / 31**0.5)
+    assert len(model(shrinkage=1.0).edges(histories(rows), most=1).causes) == 1
+
+
 def test_stronger_steps_cause_more() -> None:
     m = model().eval()
     weak = padded([1, 2, 3, 4])
@@ -219,6 +291,8 @@ def test_stronger_steps_cause_more() -> None:
         ({"unexplained": -1.0}, "unexplained"),
         ({"clusters": 1}, "clusters"),
         ({"every": 0}, "every"),
+        ({"span": 0}, "span"),
+        ({"strong": 1.5}, "strong"),
         ({"window": -1}, "window"),
         ({"shrinkage": -1.0}, "shrinkage"),
     ],
