@@ -354,10 +354,6 @@ class SequenceModel(Recommender):
     def last_states(self, past: Past) -> Tensor:
         """The user vectors of these sequences, [B, d]."""
 
-    @abstractmethod
-    def weighed_most(self, past: Past, items: Tensor) -> Tensor:
-        """The step that raised the score of each of these items [B, K] most, [B, K] < T."""
-
     def user_vectors(self) -> FloatArray:
         """[n_users, d]: the state after the last step of each user."""
         return to_array(self.states)

@@ -32,7 +32,7 @@ out: the fused kernel never forms it.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -206,25 +206,6 @@ class SASRec(SequenceModel):
         state: Tensor = self(past)[rows, past.sizes - 1]  # [B, d]
         return state
 
-    def weighed_most(self, past: Past, items: Tensor) -> Tensor:
-        """By what each step adds to the last state in the last block, [B, K] < T.
-
-        A step is there what the blocks before made of it. What it adds is linear but for the norm,
-        one factor for all, and for the layers that follow, which are left out.
-        """
-        x = self.embedded(past)  # [B, T, d]
-        attention = self.attention(x, past)
-        for block in self.blocks[:-1]:
-            x = block(x, attention)  # [B, T, d]
-        last = cast(_Block, self.blocks[-1])
-        added = last.added_by(x, past.sizes - 1, attention)  # [B, T, d]
-        gain = self.norm.weight if isinstance(self.norm, nn.LayerNorm) else 1.0
-        shares: Tensor = (added - added.mean(2, keepdim=True)) @ (
-            embedding(items, self.m) * gain
-        ).mT
-        known = past.is_real.unsqueeze(-1)  # [B, T, 1]
-        return shares.masked_fill(~known, -math.inf).argmax(1)  # [B, K]
-
     def item_vectors(self) -> FloatArray:
         """[n_items, d]: m."""
         return to_array(self.m)
@@ -255,28 +236,9 @@ class _Block(nn.Module):
         normed: Tensor = self.norm_b(x + self.dropout(self.ffn(x)))  # [B, T, d]
         return normed
 
-    def added_by(self, x: Tensor, rows: Tensor, attention: Attention) -> Tensor:
-        """What each step adds to the state of the step `rows` [B], itself included, [B, T, d]."""
-        b, t, d = x.shape
-        at = torch.arange(b, device=x.device)
-        q, k, v = self._looks(self.norm_a(x) if self.is_pre else x)
-        # the attention itself: what is mixed where the values are unit vectors
-        unit = torch.eye(t, device=x.device).expand(b, self.heads, t, t)
-        shares = attention(q, k, unit)[at, :, rows]  # [B, heads, T]
-        mixed = shares.unsqueeze(-1) * v  # [B, heads, T, d / heads]
-        added: Tensor = mixed.transpose(1, 2).reshape(b, t, d) @ self.out.weight.T  # [B, T, d]
-        added[at, rows] += x[at, rows]
-        return added
-
-    def _looks(self, x: Tensor) -> Tensor:
-        """Queries, keys and values, [3, B, heads, T, d / heads]."""
-        b, t, d = x.shape
-        looks: Tensor = self.qkv(x).view(b, t, 3, self.heads, d // self.heads)
-        return looks.permute(2, 0, 3, 1, 4)
-
     def _mixed(self, x: Tensor, attention: Attention) -> Tensor:
         b, t, d = x.shape
-        q, k, v = self._looks(x)
+        q, k, v = self.qkv(x).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         mixed = attention(q, k, v)  # [B, heads, T, d / heads]
         added: Tensor = self.out(mixed.transpose(1, 2).reshape(b, t, d))  # [B, T, d]
         return added

@@ -47,6 +47,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "train.policy_values",
         "train.propensity_diagnostics",
         "serve.candidates",
+        "serve.causal_edges",
         "serve.trials",
         "serve.recommendations",
         "serve.shortfalls",

@@ -272,7 +272,7 @@ def train_or_skip(night: Night, model: str) -> Night:
 def score(night: Night, model: str) -> Worked:
     """The exact top-K of one model for every active user, over eligible and unseen items."""
     trained = next(each for each in night.trained if each.model == model)
-    return night, [lists.score(night.shop, night.day, trained, watcher().moved)]
+    return night, lists.score(night.shop, night.day, trained, watcher().moved)
 
 
 @stage()

@@ -101,6 +101,7 @@ def test_every_made_table_has_its_select() -> None:
         "train.policy_values",
         "train.propensity_diagnostics",
         "serve.candidates",
+        "serve.causal_edges",
         "serve.trials",
         "serve.comparisons",
         "serve.verdicts",

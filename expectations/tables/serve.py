@@ -60,6 +60,41 @@ CANDIDATES = Table(
         Column("rank", "INTEGER", "1 is the best", True),
         _ITEM,
         Column("score", "DOUBLE", "the model's score; only its order means anything", True),
+        Column("because", "VARCHAR", "item of the user's own history that weighed most"),
+        Column("model_version", "VARCHAR", "content hash of the trained model", True),
+        _DS,
+        Column("model", "VARCHAR", "name in the registry", True),
+    ),
+)
+
+CAUSAL_EDGES = Table(
+    name="serve.causal_edges",
+    kind="snapshot",
+    grain="one pair of items of which the first seems to cause the second, by one model",
+    partition_by=("ds", "model"),
+    key=("ds", "model", "cause", "effect"),
+    sort_by=("strength", "cause", "effect"),
+    reads=("features.user_history_daily",),
+    lookback="history",
+    owner="machine learning",
+    columns=(
+        Column("cause", "VARCHAR", "item that users had first", True),
+        Column("effect", "VARCHAR", "item that they had soon after", True),
+        Column(
+            "strength",
+            "DOUBLE",
+            "how much more often first than after, in standard deviations, drawn towards 0",
+            True,
+        ),
+        Column("support", "BIGINT", "times that the cause came first, within the window", True),
+        Column(
+            "control_strength", "DOUBLE", "the strength where each user's steps are shuffled", True
+        ),
+        Column(
+            "mean_effect",
+            "DOUBLE",
+            "of the cause on the effect in users' last steps, by the model's graph; null: in none",
+        ),
         Column("model_version", "VARCHAR", "content hash of the trained model", True),
         _DS,
         Column("model", "VARCHAR", "name in the registry", True),
@@ -100,9 +135,10 @@ _RECOMMENDATION = (
     Column("source", "VARCHAR", "model, cold fill, fallback or exploration", True),
     Column(
         "reasons",
-        "STRUCT(kind VARCHAR, n_users BIGINT, last_at TIMESTAMPTZ)",
+        "STRUCT(kind VARCHAR, n_users BIGINT, last_at TIMESTAMPTZ, because VARCHAR)",
         "kind: taste, popularity or return; users who liked it in the window; "
-        "the user's own last positive event with it",
+        "the user's own last positive event with it; the item of the user's own history that "
+        "weighed most, where the model has one",
         True,
     ),
     Column("rule_trace", "VARCHAR[]", "the rules that this row passed, in order", True),
@@ -231,6 +267,7 @@ TABLES = (
     ELIGIBLE_ITEMS,
     SEEN_ITEMS,
     CANDIDATES,
+    CAUSAL_EDGES,
     TRIALS,
     RECOMMENDATIONS,
     SHORTFALLS,

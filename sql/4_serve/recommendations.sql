@@ -94,6 +94,7 @@ lists AS (
         chosen.model,
         chosen.model_version,
         chosen.is_chosen,
+        chosen.because,
         liked_items.n_users,
         own.last_at
     FROM chosen
@@ -124,7 +125,8 @@ SELECT
             ELSE 'taste'
         END,
         'n_users': coalesce(n_users, 0),
-        'last_at': last_at
+        'last_at': last_at,
+        'because': because
     } AS reasons,
     CASE
         WHEN $repurchase THEN ['in catalogue', 'in stock', 'repurchase allowed']

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 Points: TypeAlias = Sequence[tuple[float, float]]
@@ -22,6 +24,8 @@ Interval: TypeAlias = tuple[float, float, float]
 
 # Stand-ins that Matplotlib accepts; each becomes a CSS variable.
 _LETTERS = 72  # of labels and keys that fit beside each other
+_NODE_LETTERS = 30  # of a name in a graph
+_CURVE = (Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4)
 _INK, _MUTED, _GRID = "#010101", "#010102", "#010103"
 _SERIES = tuple(f"#0203{place:02x}" for place in range(1, 7))
 _VARIABLES = {
@@ -152,6 +156,49 @@ def intervals(
         axes.set(xlabel=axis, ylim=(len(names) - 0.5, -0.5))
         _legend(axes, len(series))
         return _svg(figure, name, title)
+
+
+def graph(name: str, title: str, edges: Sequence[tuple[str, str, float]]) -> str:
+    """Arrows from causes on the left to effects on the right, as wide as they are strong."""
+    with mpl.rc_context(_STYLE | {"axes.grid": False, "axes.spines.bottom": False}):
+        causes = list(dict.fromkeys(cause for cause, _, _ in edges))
+        met: dict[str, list[int]] = {}
+        for cause, effect, _ in edges:
+            met.setdefault(effect, []).append(causes.index(cause))
+        # an effect stands beside its causes, so that few arrows cross
+        effects = sorted(met, key=lambda effect: sum(met[effect]) / len(met[effect]))
+        n = max(len(causes), len(effects))
+        figure = Figure(figsize=(6, 0.6 + 0.24 * n), layout="constrained")
+        axes = figure.add_subplot()
+        strongest = max(strength for _, _, strength in edges)
+        for cause, effect, strength in edges:
+            left, right = _rows(causes, n)[cause], _rows(effects, n)[effect]
+            curve = Path([(0, left), (0.5, left), (0.5, right), (1, right)], _CURVE)
+            axes.add_patch(
+                FancyArrowPatch(
+                    path=curve,
+                    color=_colour(causes.index(cause)),
+                    linewidth=0.6 + 2 * strength / strongest,
+                    arrowstyle="-|>",
+                    mutation_scale=8,
+                    fill=False,
+                )
+            )
+        for side, names, align in ((-0.02, causes, "right"), (1.02, effects, "left")):
+            for each, row in _rows(names, n).items():
+                axes.text(side, row, _cut(each), ha=align, va="center", fontsize=8.5)
+        axes.set(xlim=(-0.9, 1.9), ylim=(n - 0.4, -0.6), xticks=[], yticks=[])
+        return _svg(figure, name, title)
+
+
+def _rows(names: Sequence[str], n: int) -> dict[str, float]:
+    """Where each stands among n rows, evenly."""
+    step = n / len(names)
+    return {name: step * (place + 0.5) - 0.5 for place, name in enumerate(names)}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _NODE_LETTERS else text[: _NODE_LETTERS - 1] + "…"
 
 
 def _decade_below(series: Iterable[Sequence[float | None]]) -> float:

@@ -32,6 +32,7 @@ NAMES = (
     "sources",
     "shortfalls",
     "top_items",
+    "causes",
 )
 
 

@@ -51,6 +51,23 @@ def _propensities(rows: list[Row]) -> str:
     return pictures.histogram("propensities", "Items by estimated propensity", edges)
 
 
+def _causes(rows: list[Row]) -> str:
+    """Each pair once, by the model that has it strongest; items of one title stay apart."""
+    edges: dict[tuple[str, str], float] = {}
+    for row in rows:
+        pair = (
+            _named(row["cause"], row["cause_title"]),
+            _named(row["effect"], row["effect_title"]),
+        )
+        edges.setdefault(pair, row["strength"])
+    drawn = [(cause, effect, strength) for (cause, effect), strength in edges.items()]
+    return pictures.graph("causes", "Which item seems to cause which", drawn)
+
+
+def _named(item: str, title: str | None) -> str:
+    return f"{item} {title}" if title else item
+
+
 def _diagnostics(rows: list[Row]) -> str:
     """Balance before and after weighting, by covariate and kind of weight."""
     balance = [row for row in rows if row["measure"] == "balance"]
@@ -134,4 +151,5 @@ _DRAWN: dict[str, tuple[str, Callable[[list[Row]], str]]] = {
     "policies": ("policies", _policies),
     "comparisons": ("comparisons", _comparisons),
     "diagnostics": ("diagnostics", _diagnostics),
+    "causes": ("causes", _causes),
 }

@@ -164,24 +164,17 @@ class StepFeed:
         states[self._tensor(rows)] = 0
         with torch.no_grad():
             for block, steps in last_steps(self.sequences, rows, self.config.length):
-                found = self.model.last_states(self._past(steps))
+                found = self.model.last_states(past_of(steps, self.device))
                 states[self._tensor(rows[block])] = found.to(states.dtype)
 
     def steps(self, arrays: StepArrays) -> Steps:
         """The sequences as tensors on the model's device."""
         negatives = arrays.negatives
         return Steps(
-            past=self._past(arrays.past),
+            past=past_of(arrays.past, self.device),
             places=self._tensor(arrays.places),
             targets=self._tensor(arrays.targets),
             negatives=None if negatives is None else self._tensor(negatives),
-        )
-
-    def _past(self, padded: Padded) -> Past:
-        return Past(
-            items=self._tensor(padded.items),
-            sizes=self._tensor(padded.sizes),
-            strengths=self._tensor(padded.strengths),
         )
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
@@ -206,6 +199,15 @@ class _StepSamples:
         """By sequences, which stay whole."""
         bounds = _bounds(len(self.arrays.past.sizes), n_parts)
         return [_StepSamples(self.feed, self.arrays.part(*each)) for each in bounds]
+
+
+def past_of(padded: Padded, device: torch.device) -> Past:
+    """Padded sequences as tensors."""
+    items, sizes, strengths = (
+        torch.from_numpy(array).to(device)
+        for array in (padded.items, padded.sizes, padded.strengths)
+    )
+    return Past(items, sizes, strengths)
 
 
 def _bounds(n: int, n_parts: int) -> list[tuple[int, int]]:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 import sql
+from models.contract import HasGraph, SequenceConfig, SequenceModel
 from tasks.lake.literals import render
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Partition
@@ -16,8 +17,11 @@ from tasks.records import TableVersion
 from tasks.scratch import scratch
 from tasks.shop import Shop, name_positives, parameters, with_cut
 from tasks.train import registry
-from tasks.train.arrays import pairs_to_csr, positions
+from tasks.train.arrays import Sequences, pairs_to_csr, positions
+from tasks.train.causal_edges import write_edges
+from tasks.train.histories import TABLE, read_histories
 from tasks.train.loop import Trained, resolved
+from tasks.train.reasons import WeighedMost
 from tasks.train.registry import SavedModel
 from tasks.train.scoring import Side, iter_rows
 
@@ -38,15 +42,26 @@ _TONIGHT = _Audience(
 )
 
 
-def score(shop: Shop, ds: date, model: SavedModel, moved: Moved) -> TableVersion:
-    """Write the model's exact top-K for every active user whom it can serve."""
-    trained = registry.load(model.path)
-    shared = {"model": model.model, "model_version": model.model_version, "ds": ds}
-    with session(shop.lake, shop.settings.compute) as s:
+def score(shop: Shop, ds: date, saved: SavedModel, moved: Moved) -> list[TableVersion]:
+    """Write the model's exact top-K for every active user whom it can serve, and its graph."""
+    trained = registry.load(saved.path)
+    shared = {"model": saved.model, "model_version": saved.model_version, "ds": ds}
+    with session(shop.lake, shop.settings.compute) as s, scratch("histories") as work:
         for table in ("serve.active_users", "serve.eligible_items", "serve.seen_items"):
             s.read(table, since=ds, upto=ds)
-        where: Partition = {"ds": ds, "model": model.model}
-        return _write(shop, s, trained, _TONIGHT, "serve.candidates", where, shared, moved)
+        histories = None
+        if TABLE in trained.model.reads:
+            ids_of = trained.users, trained.items
+            histories = read_histories(s, shop, ds, *ids_of, work, upto=ds)
+        where: Partition = {"ds": ds, "model": saved.model}
+        rows = _write(
+            shop, s, trained, _TONIGHT, "serve.candidates", where, shared, moved, histories
+        )
+        if histories is None or not isinstance(trained.model, HasGraph):
+            return [rows]
+        length = cast(SequenceConfig, trained.config).length
+        graph = trained.model, length, histories, trained.items
+        return [rows, write_edges(shop.lake, ds, saved, *graph)]
 
 
 def write_trials(
@@ -82,6 +97,7 @@ def _write(
     where: Partition,
     shared: Mapping[str, object],
     moved: Moved,
+    histories: Sequences | None = None,
 ) -> TableVersion:
     k, schema = shop.settings.publish.k, shop.lake.schema(table)
     eligible = ids(s, "SELECT item_id FROM serve.eligible_items ORDER BY item_id")
@@ -89,11 +105,24 @@ def _write(
     threads = shop.settings.compute.threads
     users = _side(ids(s, audience.users), trained.users, model.serves_cold_users)
     items = _side(eligible, trained.items, model.serves_cold_items)
+    reasons = None
+    if histories is not None and isinstance(model, SequenceModel):
+        length = cast(SequenceConfig, trained.config).length
+        reasons = WeighedMost(model, length, histories, users, items, trained.items)
     with scratch("lists") as work:
         seen = pairs_to_csr(s.stream(audience.seen), users.ids, items.ids, work)
 
         def rows(_: Any) -> pa.RecordBatchReader:
-            batches = iter_rows(model, users, items, k, seen=seen, device=device, threads=threads)
+            batches = iter_rows(
+                model,
+                users,
+                items,
+                k,
+                seen=seen,
+                device=device,
+                threads=threads,
+                reasons=reasons,
+            )
             told = _labelled(batches, schema, shared, len(users.at) * k, moved)
             return pa.RecordBatchReader.from_batches(schema, told)
 

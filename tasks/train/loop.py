@@ -260,7 +260,8 @@ def _identity(
 def _arrays(data: Interactions, holdout: Holdout | None) -> Iterator[Array | None]:
     yield from (data.indptr, data.indices, data.weights, data.propensity)
     sequences = data.sequences
-    yield from (None, None) if sequences is None else (sequences.indptr, sequences.items)
+    for name in ("indptr", "items", "strengths"):
+        yield None if sequences is None else getattr(sequences, name)
     for csr in (None, None) if holdout is None else (holdout.relevant, holdout.seen):
         yield from (None, None) if csr is None else (csr.indptr, csr.indices)
     yield None if holdout is None else holdout.allowed

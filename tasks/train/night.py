@@ -15,10 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-import sql
 from models.registry import load
 from tasks.estimate.quality import Quality
-from tasks.lake.literals import render
 from tasks.lake.session import Session, session
 from tasks.records import TableVersion
 from tasks.scratch import scratch
@@ -27,11 +25,11 @@ from tasks.train import measuring, registry, versions
 from tasks.train.arrays import (
     Interactions,
     build_interactions,
-    build_sequences,
     item_mask,
     pairs_to_csr,
 )
 from tasks.train.checkpoints import Checkpoints
+from tasks.train.histories import TABLE, read_histories
 from tasks.train.lists import ids, write_trials
 from tasks.train.loop import Holdout, Trained, resolved, train
 from tasks.train.registry import SavedModel
@@ -40,7 +38,6 @@ from tasks.train.scoring import best_items
 
 Moved = Callable[[float, float, str], None]
 Start = tuple[Trained, str]  # a kept model and its version
-_HISTORY = "features.user_history_daily"
 _TRAINING = (
     "SELECT user_id, item_id, weight FROM train.examples UNION ALL "
     "SELECT user_id, item_id, weight FROM train.holdout"
@@ -123,15 +120,15 @@ def _with_sequences(
     s: Session, shop: Shop, ds: date, name: str, data: Interactions, work: Path, *, is_cut: bool
 ) -> Interactions:
     """The data with the steps of its users up to the cut or `ds`, if the model reads them."""
-    if _HISTORY not in load(name).reads:
+    if TABLE not in load(name).reads:
         return data
     s.read("features.behaviours_daily", upto=ds)
     name_positives(s, shop)
-    params = with_cut(s, parameters(shop, ds))
-    params = params | {"upto": params["cut"] if is_cut else ds}
-    s.read(_HISTORY, upto=ds)
-    steps = s.stream(render(sql.read("queries/positive_steps"), params))
-    return replace(data, sequences=build_sequences(steps, data.users, data.items, work))
+    cut = with_cut(s, parameters(shop, ds))["cut"]
+    assert isinstance(cut, date)
+    upto = cut if is_cut else ds
+    found = read_histories(s, shop, ds, data.users, data.items, work, upto=upto)
+    return replace(data, sequences=found)
 
 
 def _holdout(s: Session, shop: Shop, data: Interactions, work: Path) -> Holdout | None:

@@ -9,7 +9,7 @@ import torch
 
 from models.contract import FloatArray, Recommender
 from tasks.train.csr import BoolArray, Csr, IntArray, OffsetArray
-from tasks.train.topk import TopK, iter_lists, joined, rows_of, unrankable
+from tasks.train.topk import Reasons, TopK, iter_lists, joined, rows_of, unrankable
 from tasks.train.topk_alike import are_alike, iter_lists_alike
 from tasks.train.topk_bounded import iter_lists_bounded
 from tasks.train.topk_cuda import iter_lists_on
@@ -66,13 +66,15 @@ def iter_rows(
     seen: Csr,
     device: torch.device,
     threads: int = 0,
+    reasons: Reasons | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The k best of these items for each of these users, as rows of `topk.SCHEMA`.
 
     Only a side that the model serves cold may hold -1. `seen` is over the same users and items. On
     a GPU where `device` is one and the model has vectors, else by `threads` (0: one per core).
     """
-    return rows_of(_lists(model, users, items, k, seen, device, threads), users.ids, items.ids)
+    blocks = _lists(model, users, items, k, seen, device, threads)
+    return rows_of(blocks, users.ids, items.ids, reasons)
 
 
 def _lists(

@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("rank", pa.int32(), nullable=False),
         pa.field("score", pa.float64(), nullable=False),
+        pa.field("because", pa.string()),
     ]
 )
 
@@ -170,7 +171,19 @@ def joined(blocks: Iterable[TopK], k: int) -> TopK:
     )
 
 
-def rows_of(blocks: Iterable[TopK], users: pa.Array, items: pa.Array) -> Iterator[pa.RecordBatch]:
+class Reasons(Protocol):
+    """Why items are listed."""
+
+    def of(self, first: int, listed: IntArray) -> pa.Array:
+        """The id of the item that is why each of these is listed, list by list; null: not known.
+
+        listed [U, k] are the lists of user number `first` and those after; -1 has no reason.
+        """
+
+
+def rows_of(
+    blocks: Iterable[TopK], users: pa.Array, items: pa.Array, reasons: Reasons | None = None
+) -> Iterator[pa.RecordBatch]:
     """The lists as rows of `SCHEMA`, one batch per block, users in the order of the blocks.
 
     `users` [U] and `items` [I] are the string ids. Ranks count from 1. A user with no item left
@@ -184,6 +197,7 @@ def rows_of(blocks: Iterable[TopK], users: pa.Array, items: pa.Array) -> Iterato
             items.take(pa.array(block.items[rows, places])).cast(pa.string()),
             pa.array((places + 1).astype(np.int32)),
             pa.array(block.scores[rows, places].astype(np.float64)),
+            pa.nulls(len(rows), pa.string()) if reasons is None else reasons.of(first, block.items),
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
         first += len(block.items)

@@ -32,7 +32,7 @@ def write_release(lake: Lake, release: str, item_id: str = "i1") -> None:
         "model": "bpr",
         "model_version": "v",
         "source": "model",
-        "reasons": {"kind": "taste", "n_users": 1, "last_at": None},
+        "reasons": {"kind": "taste", "n_users": 1, "last_at": None, "because": None},
         "rule_trace": [],
     }
     lake.append("serve.recommendations", {"ds": MONDAY, "release_id": release}, [row])

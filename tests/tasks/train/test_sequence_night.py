@@ -1,4 +1,4 @@
-"""SASRec in the training stage of a whole night: what it may know, and when."""
+"""Models of sequences in the stages of a whole night: what they may know, and what they say."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,15 +27,15 @@ def quiet(*_: object) -> None:
 
 def shop_of(place: Place) -> Shop:
     shop = open_shop(place.settings, None, place.landing, place.lake)
-    settings = shop.settings.model_copy(
-        update={"train": Train(models=("popularity", "bpr", "sasrec"), configs={"sasrec": CONFIG})}
-    )
-    return Shop(settings, shop.mapping)
+    # so that a shop this small has edges
+    configs = {"sasrec": CONFIG, "causalrec": CONFIG | {"shrinkage": 0.1, "strong": 0.0}}
+    train = Train(models=("popularity", "bpr", *configs), configs=configs)
+    return Shop(shop.settings.model_copy(update={"train": train}), shop.mapping)
 
 
-def trained(place: Place) -> tuple[Shop, SavedModel]:
+def trained(place: Place, name: str = "sasrec") -> tuple[Shop, SavedModel]:
     shop = shop_of(place)
-    return shop, train_model(shop, DS, "release", "sasrec", quiet)[0]
+    return shop, train_model(shop, DS, "release", name, quiet)[0]
 
 
 def forget(shop: Shop, after: int) -> None:
@@ -87,7 +87,8 @@ def test_it_is_trained_measured_and_scored_like_any_other(night: tuple[Place, Sa
     shop = shop_of(place)
     metrics = [row for row in rows(place.lake, "train.metrics") if "sasrec" in row]
     assert len(metrics) > 20
-    assert lists.score(shop, DS, saved, quiet).rows > 0
+    (written,) = lists.score(shop, DS, saved, quiet)
+    assert written.rows > 0
     with session(shop.lake, shop.settings.compute) as s:
         s.read("serve.candidates", since=DS, upto=DS)
         found = s.rows("SELECT DISTINCT model, max(rank) FROM serve.candidates GROUP BY ALL")
@@ -109,3 +110,32 @@ def test_trials_know_nothing_of_the_days_after_the_cut_and_tonights_model_does(
     again = trained(other)[1]
     assert trials(other) == trials(place) != []
     assert again.model_version != saved.model_version
+
+
+def test_causalrec_tells_its_graph_and_what_weighed_most_in_each_row(
+    night: tuple[Place, SavedModel],
+) -> None:
+    place, _ = night
+    shop, saved = trained(place, "causalrec")
+    candidates, edges = lists.score(shop, DS, saved, quiet)
+    assert (candidates.table, edges.table) == ("serve.candidates", "serve.causal_edges")
+    assert edges.rows > 10
+    again = lists.score(shop, DS, saved, quiet)
+    assert [each.rows for each in again] == [candidates.rows, edges.rows]
+    with session(shop.lake, shop.settings.compute) as s:
+        for name in ("serve.candidates", "serve.causal_edges"):
+            s.read(name, since=DS, upto=DS)
+        s.read("features.user_history_daily", upto=DS)
+        strange = s.value(
+            "SELECT count(*) FROM serve.candidates AS c WHERE model = 'causalrec' AND NOT EXISTS ("
+            "SELECT 1 FROM features.user_history_daily AS h WHERE h.user_id = c.user_id "
+            "AND list_contains(list_transform(h.steps, x -> x.item_id), c.because))"
+        )
+        assert strange == 0
+        n_rows = s.value(
+            "SELECT count(*) FROM serve.causal_edges WHERE strength > control_strength "
+            f"AND support > 0 AND model_version = '{saved.model_version}' AND cause <> effect"
+        )
+        assert n_rows == edges.rows
+        met = "SELECT count(*) FROM serve.causal_edges WHERE mean_effect BETWEEN -1 AND 1"
+        assert s.value(met) > edges.rows / 2

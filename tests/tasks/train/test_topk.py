@@ -181,10 +181,10 @@ def test_batches_hold_ids_ranks_and_scores_user_by_user() -> None:
     assert [batch.schema for batch in batches] == [SCHEMA] * 3
     rows = pa.Table.from_batches(batches).to_pylist()
     assert [tuple(row.values()) for row in rows[:4]] == [
-        ("u00", "y", 1, 2.0),
-        ("u00", "x", 2, 1.0),
-        ("u02", "x", 1, -1.0),
-        ("u02", "y", 2, -2.0),
+        ("u00", "y", 1, 2.0, None),
+        ("u00", "x", 2, 1.0, None),
+        ("u02", "x", 1, -1.0, None),
+        ("u02", "y", 2, -2.0, None),
     ]
     assert len(rows) == 70
     assert [row["user_id"] for row in rows] == sorted(row["user_id"] for row in rows)

@@ -93,12 +93,15 @@ ROWS = {
     "serve.candidates": f"""
         SELECT
             unnest(['ann', 'ann', 'bob', 'bob', 'cid']), unnest([1, 2, 1, 2, 1]),
-            unnest(['B', 'C', 'A', 'B', 'C']), unnest([2.0, 1.0, 2.0, 2.0, 1.0]), 'v1', {DS}, 'bpr'
-        """,
+            unnest(['B', 'C', 'A', 'B', 'C']), unnest([2.0, 1.0, 2.0, 2.0, 1.0]), NULL, 'v1',
+            {DS}, 'bpr'""",
+    "serve.causal_edges": f"""
+        SELECT unnest(['A', 'B']), 'C', 2.5, 7, 0.1, unnest([0.2, NULL]), 'v1', {DS},
+            'causalrec'""",
     "serve.recommendations": f"""
         SELECT
             'rel', {DS}, user_id, rank, item_id, score, model, model_version, 'model',
-            {{kind: 'taste', n_users: 2, last_at: NULL}}, ['in stock'], NULL
+            {{kind: 'taste', n_users: 2, last_at: NULL, because: NULL}}, ['in stock'], NULL
         FROM serve.candidates""",
     "serve.shortfalls": f"SELECT 'rel', {DS}, 'cid', 1, 3, 2, 'nothing else is unseen'",
     "ops.models": f"""
