@@ -19,18 +19,37 @@ from tasks.sample.visits import Visits
 from tasks.sample.world import Bools, Draw, Floats, Ints, World, generator, liking_logit, sigmoid
 
 CLICK, VIEW, FAVOURITE, CART, PURCHASE = range(len(BEHAVIOURS))
+FUNNEL = {  # the step before, and how many seconds it takes from there
+    VIEW: (CLICK, (1, 5)),
+    FAVOURITE: (VIEW, (5, 60)),
+    CART: (VIEW, (10, 180)),
+    PURCHASE: (CART, (30, 900)),
+}
 W_SEARCH_TASTE = 1.5  # searchers know what they want
 W_SEARCH_POPULARITY = 0.3
 
 
 @dataclass(frozen=True)
 class Actions:
-    """What happened after the slates and searches of one day and chunk."""
+    """What happened on one day of a chunk, numbered from 0."""
 
     visit: Ints  # [n], row of the visit
     item: Ints  # [n]
     behaviour: Ints  # [n], index into BEHAVIOURS
     ms: Ints  # [n], milliseconds since the start of the day; may lie after midnight
+    click: Ints  # [n], number of the click that it began with
+    by_request: Bools  # [n], on an item of the visit's slate
+
+    def and_more(self, other: "Actions") -> "Actions":
+        """Both, the others numbered after these."""
+        return Actions(
+            np.concatenate([self.visit, other.visit]),
+            np.concatenate([self.item, other.item]),
+            np.concatenate([self.behaviour, other.behaviour]),
+            np.concatenate([self.ms, other.ms]),
+            np.concatenate([self.click, other.click + len(self.visit)]),
+            np.concatenate([self.by_request, other.by_request]),
+        )
 
 
 def examination(settings: ShopSettings) -> Floats:
@@ -40,19 +59,25 @@ def examination(settings: ShopSettings) -> Floats:
     return theta
 
 
-def searched_items(world: World, day: int, chunk: int, user: Ints, items: Ints) -> Ints:
-    """The eligible item that each searcher looks for, by true taste; [n]."""
-    s = world.settings
-    draws = generator(s, Draw.SEARCHES, day, chunk).random((len(user), 1, 2))
+def searched_items(world: World, rng: np.random.Generator, user: Ints, items: Ints) -> Ints:
+    """The eligible item that each searcher looks for; users sorted, [n]."""
+    draws = rng.random((len(user), 1, 2))
     found = [np.empty(0, dtype=np.int64)]
     for rows in blocks(user, len(items)):
         users, row = np.unique(user[rows], return_inverse=True)
-        fit = np.einsum("ud,id->ui", world.users.taste[users], world.items.taste[items])
-        logit = W_SEARCH_TASTE / np.sqrt(s.d_taste) * fit
-        logit += W_SEARCH_POPULARITY * world.items.log_popularity[items]
-        picks, _ = fill(np.exp(logit), row, np.zeros(len(row)), draws[rows])
+        weights = search_weights(world, users, items)
+        picks, _ = fill(weights, row, np.zeros(len(row)), draws[rows])
         found.append(picks[:, 0])
     return items[np.concatenate(found)]
+
+
+def search_weights(world: World, users: Ints, items: Ints) -> Floats:
+    """How much each user looks for each item, by true taste and popularity; [users, items]."""
+    fit = np.einsum("ud,id->ui", world.users.taste[users], world.items.taste[items])
+    logit = W_SEARCH_TASTE / np.sqrt(world.settings.d_taste) * fit
+    logit += W_SEARCH_POPULARITY * world.items.log_popularity[items]
+    weights: Floats = np.exp(logit)
+    return weights
 
 
 def actions_of(
@@ -67,7 +92,7 @@ def actions_of(
     item = np.concatenate([slates[nth, position], searched])
     place = np.concatenate([position, np.zeros(len(searches), dtype=np.int64)])
     ms = visits.ms[visit] + 1000 * place + rng.integers(800, 6000, len(visit))
-    return _journeys(world, rng, visits.user[visit], Actions(visit, item, 0 * visit, ms))
+    return journeys(world, rng, visits, visit, item, ms, ~visits.is_search[visit])
 
 
 def _clicks(
@@ -95,25 +120,33 @@ def _logit(world: World, user: Ints, item: Ints, behaviour: int) -> Floats:
     return np.asarray(logit)
 
 
-def _journeys(world: World, rng: np.random.Generator, user: Ints, clicks: Actions) -> Actions:
-    """From clicks to every later step, in the order of BEHAVIOURS."""
-    everything = np.arange(len(user))
-
-    def step(after: Ints, ms: Ints, behaviour: int, seconds: tuple[int, int]) -> tuple[Ints, Ints]:
-        p = sigmoid(_logit(world, user[after], clicks.item[after], behaviour))
-        goes = rng.random(len(after)) < p
-        wait = rng.integers(1000 * seconds[0], 1000 * seconds[1], len(after))
-        return after[goes], (ms + wait)[goes]
-
-    view, view_ms = step(everything, clicks.ms, VIEW, (1, 5))
-    favourite, favourite_ms = step(view, view_ms, FAVOURITE, (5, 60))
-    cart, cart_ms = step(view, view_ms, CART, (10, 180))
-    purchase, purchase_ms = step(cart, cart_ms, PURCHASE, (30, 900))
-    click = np.concatenate([everything, view, favourite, cart, purchase])
-    lengths = [len(x) for x in (everything, view, favourite, cart, purchase)]
+def journeys(
+    world: World,
+    rng: np.random.Generator,
+    visits: Visits,
+    visit: Ints,
+    item: Ints,
+    ms: Ints,
+    by_request: Bools,
+    last: int = PURCHASE,
+) -> Actions:
+    """From clicks [n] to every later step up to the last, in the order of BEHAVIOURS."""
+    user = visits.user[visit]
+    reached = {CLICK: (np.arange(len(user)), ms)}
+    for behaviour, (before, seconds) in FUNNEL.items():
+        if behaviour > last:
+            break
+        click, since = reached[before]
+        p = sigmoid(_logit(world, user[click], item[click], behaviour))
+        goes = rng.random(len(click)) < p
+        wait = rng.integers(1000 * seconds[0], 1000 * seconds[1], len(click))
+        reached[behaviour] = click[goes], (since + wait)[goes]
+    click = np.concatenate([click for click, _ in reached.values()])
     return Actions(
-        visit=clicks.visit[click],
-        item=clicks.item[click],
-        behaviour=np.repeat(np.arange(len(BEHAVIOURS)), lengths),
-        ms=np.concatenate([clicks.ms, view_ms, favourite_ms, cart_ms, purchase_ms]),
+        visit=visit[click],
+        item=item[click],
+        behaviour=np.repeat(list(reached), [len(click) for click, _ in reached.values()]),
+        ms=np.concatenate([ms for _, ms in reached.values()]),
+        click=click,
+        by_request=by_request[click],
     )

@@ -44,10 +44,10 @@ def events(world: World, day: int, chunk: int, visits: Visits, actions: Actions)
     """One row per click, view, favourite, cart and purchase; purchases have a price."""
     visit = actions.visit
     n = np.arange(len(visit))
-    by_request = pl.Series(~visits.is_search[visit])
+    by_request = pl.Series(actions.by_request)
     is_purchase = pl.Series(actions.behaviour == BEHAVIOURS.index("purchase"))
     return pl.select(
-        event_id=_visit_ids("e", day, chunk, n),
+        event_id=event_ids(day, chunk, n),
         user_id=_ids("u", 6, visits.user[visit]),
         item_id=_ids("i", 5, actions.item),
         event=pl.Series(BEHAVIOURS).gather(actions.behaviour),
@@ -57,6 +57,12 @@ def events(world: World, day: int, chunk: int, visits: Visits, actions: Actions)
         device=pl.Series(DEVICES).gather(visits.device[visit]),
         price=pl.when(is_purchase).then(pl.Series(world.items.price[actions.item])),
     ).sort("ts", "event_id")
+
+
+def event_ids(day: int | Ints, chunk: int, number: Ints) -> pl.Series:
+    """Ids of events by their day and their number on it within a chunk."""
+    days = _ids("e", 3, np.broadcast_to(day, number.shape))
+    return pl.select(pl.format("{}-{}", days, _ids(f"{chunk:03d}-", 5, number))).to_series()
 
 
 def day_start_ms(world: World, day: int) -> int:

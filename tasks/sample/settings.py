@@ -93,6 +93,12 @@ class ShopSettings:
     base_logits: tuple[float, ...] = (-2.1, 0.9, -3.0, -2.7, -1.9)
     w_price: tuple[float, ...] = (0.0, 0.0, 0.0, 0.3, 0.8)  # per log(price / budget)
 
+    # what an event causes, and what only looks like it
+    p_intention: float = 0.6  # that a cart or purchase makes the user want the type that follows
+    most_lag: int = 5  # it comes as one of the next 1 to this many
+    p_browsing: float = 0.1  # that a session browses a category
+    browsing_clicks: tuple[int, int] = (2, 3)  # of such a session, the least and the most
+
     # dirt
     event_dirt: DirtRates = EVENT_DIRT
     impression_dirt: DirtRates = IMPRESSION_DIRT
@@ -149,6 +155,8 @@ def _problems(s: ShopSettings) -> list[str]:
         ),
         f"main_policy = {s.main_policy!r}": s.main_policy in ("mixed", "collapsed", "greedy"),
         "a probability outside 0..1": all(0 <= p <= 1 for p in _probabilities(s)),
+        f"most_lag = {s.most_lag}": s.most_lag >= 1,
+        f"browsing_clicks = {s.browsing_clicks}": 0 <= s.browsing_clicks[0] <= s.browsing_clicks[1],
         "dirt rates that add up to more than 1": (
             max(sum(_rates(s.event_dirt)), sum(_rates(s.impression_dirt))) <= 1
         ),
@@ -165,6 +173,7 @@ def _rates(dirt: DirtRates) -> list[float]:
 
 def _probabilities(s: ShopSettings) -> list[float]:
     shares = [s.arriving_share, s.uniform_share, s.uniform_requests]
+    shares += [s.p_intention, s.p_browsing]
     chains = [s.p_stock_out, s.p_restock, s.p_promo_on, s.p_promo_off]
     dirt = _rates(s.event_dirt) + _rates(s.impression_dirt)
     return [*shares, *chains, *s.device_examination, *dirt]

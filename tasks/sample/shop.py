@@ -13,6 +13,7 @@ import polars as pl
 
 from tasks.sample import rows
 from tasks.sample.behaviour import actions_of, searched_items
+from tasks.sample.causes import Causes
 from tasks.sample.delivery import Delivery
 from tasks.sample.dirt import soiled
 from tasks.sample.exposure import Slates, slates_of
@@ -23,7 +24,7 @@ from tasks.sample.visits import DAY_MS, Visits, visits_of
 from tasks.sample.world import Draw, Ints, World, build_world, generator
 
 CHUNK = 1024  # users
-FORMAT = 1  # raise it when the same settings give other files
+FORMAT = 2  # raise it when the same settings give other files
 EVENTS, IMPRESSIONS = "events", "impressions"
 REQUIRED = {
     EVENTS: ("user_id", "item_id", "event", "ts"),
@@ -85,7 +86,7 @@ def write_sample(
             if progress:
                 progress(day + 1, settings.n_days)
         dirt = {name: delivery.dirt for name, delivery in shop.deliveries.items()}
-        write_truth(world, folder.new_truth, shop.days, dirt)
+        write_truth(world, folder.new_truth, shop.days, dirt, shop.chunks)
         size = folder.size(folder.new_landing)
         sample = _counts(shop.days, *size)
         folder.publish(made_of | {"counts": asdict(sample)})
@@ -100,6 +101,9 @@ class Shop:
         self.landing = landing
         self.days: DayCounts = [dict.fromkeys(DAY_COUNTS, 0) for _ in range(world.settings.n_days)]
         self._start_ms = rows.day_start_ms(world, 0)
+        self.chunks = [
+            Causes(world, chunk, users) for chunk, users in enumerate(_chunks(world.settings))
+        ]
         self.deliveries = {
             name: Delivery(world.settings, landing / name, self._start_ms)
             for name in (EVENTS, IMPRESSIONS)
@@ -113,8 +117,7 @@ class Shop:
         eligible = self.world.eligible(day)
         self.days[day]["n_eligible"] = len(eligible)
         with self.deliveries[EVENTS].open(day), self.deliveries[IMPRESSIONS].open(day):
-            for chunk, first in enumerate(range(0, s.n_users, CHUNK)):
-                users = np.arange(first, min(first + CHUNK, s.n_users))
+            for chunk, users in enumerate(_chunks(s)):
                 self._write_chunk(day, chunk, users, eligible)
         if s.repeat_a_file and day == s.n_days // 2:
             self.deliveries[EVENTS].repeat_file(day, part=1)
@@ -130,8 +133,11 @@ class Shop:
         nth = np.flatnonzero(~visits.is_search)
         requests = visits.at(nth)
         slates = slates_of(world, day, chunk, requests, eligible)
-        searched = searched_items(world, day, chunk, visits.user[visits.is_search], eligible)
+        searched_by = visits.user[visits.is_search]
+        rng = generator(s, Draw.SEARCHES, day, chunk)
+        searched = searched_items(world, rng, searched_by, eligible)
         actions = actions_of(world, day, chunk, visits, slates.shown, searched)
+        actions = self.chunks[chunk].add_to(day, visits, actions, eligible)
 
         shown = rows.impressions(world, day, chunk, requests, nth, slates)
         happened = rows.events(world, day, chunk, visits, actions)
@@ -161,6 +167,11 @@ class Shop:
         day = (pl.col("ts") - self._start_ms) // DAY_MS
         for when, behaviour, n in events.group_by(day, "event").len().iter_rows():
             self.days[when][f"n_{behaviour}"] += n
+
+
+def _chunks(settings: ShopSettings) -> list[Ints]:
+    n = settings.n_users
+    return [np.arange(first, min(first + CHUNK, n)) for first in range(0, n, CHUNK)]
 
 
 def _counts(days: DayCounts, n_files: int, n_bytes: int) -> SampleCounts:

@@ -16,6 +16,7 @@ import polars as pl
 from tasks.errors import SourceError
 from tasks.sample import rows
 from tasks.sample.behaviour import examination
+from tasks.sample.causes import Causes
 from tasks.sample.settings import BEHAVIOURS, DEVICES
 from tasks.sample.world import (
     ITEM_KINDS,
@@ -100,7 +101,9 @@ class Truth:
         return is_relevant
 
 
-def write_truth(world: World, folder: Path, days: DayCounts, dirt: DirtCounts) -> None:
+def write_truth(
+    world: World, folder: Path, days: DayCounts, dirt: DirtCounts, chunks: Sequence[Causes]
+) -> None:
     """Write every table of the folder; the marker is not ours to write."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
@@ -112,6 +115,8 @@ def write_truth(world: World, folder: Path, days: DayCounts, dirt: DirtCounts) -
         "types": _types(world),
         "examination": _examination(world),
         "dirt": _dirt(world, dirt),
+        "intended": pl.concat([table for chunk in chunks for table in chunk.intended]),
+        "browsed": pl.concat([table for chunk in chunks for table in chunk.browsed]),
         "daily": pl.DataFrame({"dt": world.settings.days}).hstack(pl.DataFrame(days)),
     }
     for name, table in tables.items():

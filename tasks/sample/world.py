@@ -46,6 +46,8 @@ class Draw(IntEnum):
     BEHAVIOUR = 10
     EVENT_DIRT = 11
     IMPRESSION_DIRT = 12
+    BROWSING = 13
+    INTENTIONS = 14
 
 
 def generator(settings: ShopSettings, draw: Draw, *key: int) -> np.random.Generator:
@@ -164,7 +166,7 @@ def _brands(s: ShopSettings, types: Types) -> Brands:
 def _items(s: ShopSettings, types: Types, brands: Brands) -> Items:
     rng = generator(s, Draw.ITEMS)
     type_ = rng.integers(s.n_types, size=s.n_items)
-    brand = _choose(rng, np.exp(brands.log_share.T[type_]))
+    brand = choose(rng, np.exp(brands.log_share.T[type_]))
     spread = s.item_spread * rng.normal(size=(s.n_items, s.d_taste))
     kind = rng.choice(len(ITEM_KINDS), s.n_items, p=P_ITEM_KIND)
     mix = np.array(MIX_SHIFTS)[kind] + rng.normal(0, s.mix_spread, (s.n_items, len(BEHAVIOURS)))
@@ -190,8 +192,8 @@ def _users(s: ShopSettings) -> Users:
     centres = rng.normal(size=(s.n_personas, s.d_taste))
     taste = centres[persona] + s.user_spread * rng.normal(size=(n, s.d_taste))
     # persona decides age and country unevenly, so that unfairness can show
-    age_band = _choose(rng, rng.dirichlet([1.5] * len(AGE_BANDS), s.n_personas)[persona])
-    country = _choose(rng, rng.dirichlet([1.5] * len(COUNTRIES), s.n_personas)[persona])
+    age_band = choose(rng, rng.dirichlet([1.5] * len(AGE_BANDS), s.n_personas)[persona])
+    country = choose(rng, rng.dirichlet([1.5] * len(COUNTRIES), s.n_personas)[persona])
     shopper = rng.choice(len(SHOPPER_KINDS), n, p=(0.5, 0.25, 0.25))
     habit = np.array(HABIT_SHIFTS)[shopper] + rng.normal(0, s.habit_spread, (n, len(BEHAVIOURS)))
     return Users(
@@ -219,7 +221,7 @@ def _arrivals(s: ShopSettings, rng: np.random.Generator, n: int) -> Ints:
     return arrival
 
 
-def _choose(rng: np.random.Generator, weights: Floats) -> Ints:
+def choose(rng: np.random.Generator, weights: Floats) -> Ints:
     """One column per row, by weight; [n, m] -> [n]."""
     upto = weights.cumsum(axis=1)
     below = rng.random((len(weights), 1)) * upto[:, -1:]

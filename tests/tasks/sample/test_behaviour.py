@@ -38,7 +38,7 @@ def test_every_step_follows_the_one_before(default: Sample, step: str, before: s
 
 def test_volumes_are_those_of_a_shop(default: Sample) -> None:
     c = default.counts
-    assert 60_000 < c.n_events < 130_000
+    assert 100_000 < c.n_events < 180_000
     assert c.n_click > c.n_view > c.n_cart > c.n_purchase > 2000
     assert c.n_impressions == 10 * c.n_requests
     assert c.n_not_shown == 3 * c.n_requests
@@ -85,8 +85,9 @@ def test_price_against_budget_decides_purchases(default: Sample) -> None:
 
 
 def test_searches_follow_true_taste_and_have_no_request(default: Sample) -> None:
-    clicks = default.events.filter(event="click")
-    searched = clicks.filter(pl.col("request_id").is_null())
+    clicks = default.events.filter(event="click").filter(pl.col("request_id").is_null())
+    others = [default.truth.table(name)["event_id"] for name in ("intended", "browsed")]
+    searched = clicks.filter(~pl.col("event_id").is_in(pl.concat(others).implode()))
     assert searched.height == pytest.approx(default.counts.n_searches, rel=0.02)
     liking = default.truth.liking(searched["user_id"], searched["item_id"])
     assert liking.mean() > default.truth.liking_matrix(default.truth.user_ids[:200]).mean() + 0.15
