@@ -56,6 +56,7 @@ class _Clicks:
 
     event: Ints  # [n], number of the event
     ms: Ints  # [n]
+    pause: Ints  # [n], milliseconds until the user's next
     visit: Ints  # [n]
     before: Ints  # [n_users of the chunk], made on days before
     upto: Ints  # [n_users of the chunk], with those of the day
@@ -66,7 +67,9 @@ class _Clicks:
         event = np.flatnonzero(actions.behaviour == CLICK)
         event = event[np.lexsort((actions.ms[event], user[event]))]
         upto = before + np.bincount(user[event], minlength=len(before))
-        return cls(event, actions.ms[event], actions.visit[event], before, upto)
+        ms, by = actions.ms[event], user[event]
+        pause = np.where(np.diff(by, append=-1) == 0, np.diff(ms, append=0), WAIT_MS[1] * 2)
+        return cls(event, ms, pause, actions.visit[event], before, upto)
 
     def place(self, user: Ints, nth: Ints) -> Ints:
         """Where the nth click that a user ever made is, one of this day; [n], [n] -> [n]."""
@@ -173,9 +176,11 @@ class Causes:
         ripe, item = ripe.at(item >= 0), item[item >= 0]
         place = clicks.place(ripe.user, ripe.due)
         visit, ms = clicks.visit[place], clicks.ms[place]
+        # before the next click, which would else be one event more between cause and effect
+        ms = ms + np.minimum(rng.integers(*WAIT_MS, len(ms)), clicks.pause[place] // 2)
         today = ripe.day == day
-        ms[today] = np.maximum(ms[today], actions.ms[ripe.parent[today]])
-        ms += rng.integers(*WAIT_MS, len(ms))
+        parent_ms = actions.ms[ripe.parent[today]]
+        ms[today] = np.maximum(ms[today], parent_ms + rng.integers(*WAIT_MS, len(parent_ms)))
         nobody = np.zeros(len(visit), dtype=np.bool_)
         new = journeys(self._world, rng, visits, visit, item, ms, nobody)
         event = len(actions.visit) + np.arange(len(visit))
