@@ -18,7 +18,13 @@ from tasks.train.registry import SavedModel
 from tests.scenarios.nights import Place, day, rows
 
 DS = day(5)
-CONFIG = {"width": 8, "length": 10, "batch_size": 16, "epochs": 3, "n_negatives": 16}
+CONFIG: dict[str, Any] = {
+    "width": 8,
+    "length": 10,
+    "batch_size": 16,
+    "epochs": 3,
+    "n_negatives": 16,
+}
 
 
 def quiet(*_: object) -> None:
@@ -28,7 +34,10 @@ def quiet(*_: object) -> None:
 def shop_of(place: Place) -> Shop:
     shop = open_shop(place.settings, None, place.landing, place.lake)
     # so that a shop this small has edges
-    configs = {"sasrec": CONFIG, "causalrec": CONFIG | {"shrinkage": 0.1, "strong": 0.0}}
+    configs: dict[str, dict[str, Any]] = {
+        "sasrec": CONFIG,
+        "causalrec": CONFIG | {"shrinkage": 0.1, "strong": 0.0},
+    }
     train = Train(models=("popularity", "bpr", *configs), configs=configs)
     return Shop(shop.settings.model_copy(update={"train": train}), shop.mapping)
 
