@@ -61,7 +61,9 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.whole_night $(if $(CICERONE),--peer $(CICERONE))
 	$(BIN)/python -m tests.benchmarks.sasrec_speed
 	$(BIN)/python -m tests.benchmarks.sasrec_quality
+	$(BIN)/python -m tests.benchmarks.known_causes
 	$(BIN)/python -m tests.benchmarks.causalrec_quality
+	$(BIN)/python -m tests.benchmarks.causalrec_speed
 	$(BIN)/python -m tests.benchmarks.recbole_speed $(if $(RECBOLE),--peer $(RECBOLE))
 	$(BIN)/python -m tests.benchmarks.book
 

@@ -30,7 +30,10 @@ OPTIONS = {
     "sasrec_speed": " --peer FILE (model.py of pmixer's SASRec.pytorch)",
     "recbole_speed": " --peer PYTHON (of an environment with RecBole)",
 }
-QUICK = ("baselines", "sasrec_quality", "known_truth", "propensities", "coat", "gate_power")
+QUICK = (
+    *("baselines", "sasrec_quality", "known_truth", "propensities", "coat", "gate_power"),
+    *("known_causes", "causalrec_quality", "causalrec_speed"),
+)
 
 
 def book(results: Path = RESULTS) -> str:

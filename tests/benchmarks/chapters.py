@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -290,6 +291,86 @@ def known_truth(results: Results) -> Chapter:
     return Chapter(Origin(seeds="; ".join(seeds)), tables)
 
 
+def causalrec_quality(results: Results) -> Chapter:
+    """Means over seeds of each arm, and what the boost gains over SASRec and its control."""
+    head = (
+        "data",
+        "arm",
+        "seeds",
+        *_SHORT,
+        "validation NDCG@20",
+        "CPU s",
+        "NDCG@10 of 101 / SASRec",
+    )
+    arms: dict[str, dict[str, list[Results]]] = {}
+    for key, each in results.items():
+        data, arm, _ = key.split(", ")
+        arms.setdefault(data, {}).setdefault(arm, []).append(each)
+    rows: list[tuple[object, ...]] = []
+    goals: list[Goal] = []
+    for data, of_data in arms.items():
+        means = {
+            arm: {name: statistics.mean(each[name] for each in cells) for name in _CELL}
+            for arm, cells in of_data.items()
+        }
+        base = means.get("sasrec", {}).get("sampled_ndcg_10")
+        for arm, mean in means.items():
+            gain = round(mean["sampled_ndcg_10"] / base, 4) if base else ""
+            shown = (round(mean[name], 4) for name in _CELL[:-1])
+            rows.append((data, arm, len(of_data[arm]), *shown, round(mean["cpu_seconds"]), gain))
+        goals += _gains(data, means, {arm: len(cells) for arm, cells in of_data.items()})
+    return Chapter(_of_cells(results.values()), [Table(head, rows)], goals)
+
+
+def _gains(data: str, means: dict[str, dict[str, float]], n: dict[str, int]) -> Iterator[Goal]:
+    """Of the alpha that the validation chooses."""
+    tuned = {arm: mean["chooser_ndcg_20"] for arm, mean in means.items() if _is_tuned(arm)}
+    if not tuned or "sasrec" not in means:
+        return
+    best = max(tuned, key=lambda arm: tuned[arm])
+    goal = partial(Goal, n_seeds=min(n[best], n["sasrec"]), wanted_seeds=3)
+    for name in ("sampled_ndcg_10", "full_ndcg_10"):
+        gain = round(means[best][name] / means["sasrec"][name], 4)
+        yield goal(f"{data}: mean {name} of {best}, as a multiple of SASRec's", gain, 1.07)
+    if "shuffled" in means:
+        lead = round(means[best]["sampled_ndcg_10"] / means["shuffled"]["sampled_ndcg_10"], 4)
+        yield goal(f"{data}: its mean sampled_ndcg_10, as a multiple of R shuffled's", lead, 1.02)
+
+
+def _is_tuned(arm: str) -> bool:
+    return arm.startswith("alpha=") and float(arm.partition("=")[2]) > 0
+
+
+def causalrec_speed(results: Results) -> Chapter:
+    """CausalRec's training beside SASRec's."""
+    head = ("length", "SASRec, CPU s", "CausalRec, CPU s", "times", "scores of direction, CPU s")
+    names = ("sasrec_cpu_seconds", "causalrec_cpu_seconds", "times", "directions_cpu_seconds")
+    of_lengths = {n: each for n, each in results.items() if n.isdigit()}
+    rows = [(n, *(each[name] for name in names)) for n, each in of_lengths.items()]
+    goal = Goal("length 200: times SASRec's", results["200"]["times"], 1.5, at_most=True)
+    return Chapter(_of_cells([results]), [Table(head, rows)], [goal])
+
+
+def known_causes(results: Results) -> Chapter:
+    """The graph beside recency and attention, and what its strongest edges are."""
+    head = ("seed", "AUPRC of R", "recency", "attention", "least difference", *_EDGES)
+    rows, ratios, least = [], [], []
+    for seed, each in sorted(results.items(), key=lambda of: int(of[0])):
+        r, *others = each["auprc"].values()
+        ratios.append(r / max(others))
+        least.append(min(low for _, low, _ in each["difference"].values()))
+        rows.append((seed, r, *others, least[-1], *(each[kind] for kind in _EDGES)))
+    means = {kind: statistics.mean(each[kind] for each in results.values()) for kind in _EDGES}
+    goal = partial(Goal, n_seeds=len(results), wanted_seeds=5)
+    goals = [
+        goal("AUPRC of R as a multiple of the better other, least", min(ratios), 1.2),
+        goal("its difference, lower end of the 95 % interval, least", min(least), 1e-4),
+        goal("of 100 edges, of types that follow, mean", means["succ"], 80),
+        goal("of 100 edges, of a theme alone, mean", means["theme"], 5, at_most=True),
+    ]
+    return Chapter(Origin(seeds=f"1 to {len(results)}"), [Table(head, rows)], goals)
+
+
 def night(results: Results) -> Chapter:
     """One night of the sample shop."""
     columns = ("stage", "n_rows", "seconds", "cpu_seconds", "peak_mb")
@@ -325,10 +406,18 @@ def propensities(results: Results) -> Chapter:
     return Chapter(Origin(seeds=seeds), [Table(("estimator", "shops", *columns), rows)])
 
 
+_EDGES = ("succ", "theme", "other")
+_SHORT = ("HR@10 of 101", "NDCG@10 of 101", "HR@10 of all", "NDCG@10 of all")
+_CELL = (
+    *("sampled_hr_10", "sampled_ndcg_10", "full_hr_10", "full_ndcg_10"),
+    *("chooser_ndcg_20", "cpu_seconds"),
+)
+
 CHAPTERS: dict[str, Callable[[Results], Chapter]] = {
     each.__name__: each
     for each in (
         *(baselines, sasrec_quality, sasrec_speed, recbole_speed, topk),
+        *(known_causes, causalrec_quality, causalrec_speed),
         *(known_truth, propensities, coat, gate_power),
         *(night, nights, whole_night, ingest, growth),
     )
