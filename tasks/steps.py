@@ -6,7 +6,7 @@ Called outside a flow (or through `nightly.fn`), a stage is the plain function a
 import gc
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -34,6 +34,7 @@ from tasks import night as nights
 from tasks.errors import ConflictError, StorageError, TrainingError, as_ours
 from tasks.estimate import comparison, diagnostics, examination, policies, propensities
 from tasks.estimate.log import opened_log
+from tasks.gpu import place_on_gpu
 from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
@@ -55,7 +56,7 @@ Worked = tuple[Night, Sequence[TableVersion]]
 Work = Callable[Concatenate[Night, P], Worked]
 Step = Callable[Concatenate[Night, P], Night]
 
-GPU = "gpu"  # tag of tasks that a concurrency limit may hold back
+GPU = "gpu"  # tag of tasks that run on one
 SHOWN_EVERY = 5.0  # seconds between two looks of Prefect's UI at a stage
 
 TRANSIENT = (ConflictError, ConnectionError, TimeoutError)
@@ -71,12 +72,14 @@ def stage(
 ) -> Callable[[Work[P]], Step[P]]:
     """Make a plain function a stage: watched, measured, noted, retried only for what can pass.
 
-    One that works `on_device` has the tag "gpu" where that is a GPU.
+    One that works `on_device` has the tag "gpu" where that is a GPU, and waits for a place on it.
     """
 
     def make(work: Work[P]) -> Step[P]:
         def run(night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
-            after = _noted(work, night, *args, **kwargs)
+            waits = on_device and FlowRunContext.get() is not None and bool(device_tags(night))
+            with place_on_gpu() if waits else nullcontext():
+                after = _noted(work, night, *args, **kwargs)
             if on_device:
                 gc.collect()  # arrays that stand in cycles: the next stage would run beside them
             return after

@@ -71,6 +71,42 @@ def test_a_night_killed_under_prefect_converges(
     assert place.run().is_old
 
 
+def test_stages_on_a_gpu_have_one_place_at_a_time(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect import get_client
+    from prefect.concurrency.sync import concurrency
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.nightly import nightly
+    from tasks import gpu, steps
+    from tasks.train import night as training
+
+    leave_out_what_only_reads(monkeypatch)
+    monkeypatch.setattr(steps, "device_tags", lambda _: [steps.GPU])
+    held: list[int] = []
+    train_model = training.train_model
+
+    def watched(*args: Any) -> Any:
+        with get_client(sync_client=True) as client:
+            held.append(client.read_global_concurrency_limit_by_name(gpu.LIMIT).active_slots)
+        # no other run has a place meanwhile
+        with pytest.raises(TimeoutError), concurrency(gpu.LIMIT, timeout_seconds=0.5):
+            held.append(-1)
+        return train_model(*args)
+
+    monkeypatch.setattr(training, "train_model", watched)
+    with prefect_test_harness(server_startup_timeout=180):
+        outcome = nightly(settings=place.settings, landing=place.landing, lake=place.lake)
+        with get_client(sync_client=True) as client:
+            limit = client.read_global_concurrency_limit_by_name(gpu.LIMIT)
+            runs = client.read_task_runs()
+    assert outcome.ending == "published"
+    assert (held, limit.limit, limit.active_slots) == ([1] * 2, 1, 0)
+    on_gpu = {run.name for run in runs if steps.GPU in run.tags}
+    assert on_gpu == {"train bpr", "train popularity", "score bpr", "score popularity"}
+
+
 def test_what_prefect_was_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Task runs carry the stages' names and states; artifacts show the night."""
     from prefect import get_client
