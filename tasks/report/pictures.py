@@ -184,10 +184,12 @@ def graph(name: str, title: str, edges: Sequence[tuple[str, str, float]]) -> str
                     fill=False,
                 )
             )
-        for side, names, align in ((-0.02, causes, "right"), (1.02, effects, "left")):
+        sides = ((-0.02, "cause", causes, "right"), (1.02, "effect", effects, "left"))
+        for side, head, names, align in sides:
+            axes.text(side, -1, head, ha=align, va="center", fontsize=8.5, color=_MUTED)
             for each, row in _rows(names, n).items():
                 axes.text(side, row, _cut(each), ha=align, va="center", fontsize=8.5)
-        axes.set(xlim=(-0.9, 1.9), ylim=(n - 0.4, -0.6), xticks=[], yticks=[])
+        axes.set(xlim=(-0.9, 1.9), ylim=(n - 0.4, -1.4), xticks=[], yticks=[])
         return _svg(figure, name, title)
 
 

@@ -117,6 +117,10 @@ ROWS = {
             'click' AS reward, 'all' AS segment_kind, unnest([-0.125, NULL]) AS change,
             unnest([-0.2, NULL]) AS lower, unnest([-0.05, NULL]) AS upper, 300 AS n_users,
             812.4 AS ess, unnest(['ok', 'no overlap']) AS verdict, {DS} AS ds""",
+    "serve.causal_edges": f"""
+        SELECT '{HOSTILE}' AS cause, unnest(['item-b', 'item-d']) AS effect,
+            unnest([3.456, 1.2]) AS strength, 7 AS support, 0.1 AS control_strength,
+            unnest([NULL, 0.25]) AS mean_effect, 'causalrec' AS model, {DS} AS ds""",
     "serve.active_users": f"SELECT unnest({list(USERS)}) AS user_id, {DS} AS ds",
     "serve.eligible_items": f"SELECT item_id, {DS} AS catalogue_ds, {DS} AS ds FROM clean.items",
     "serve.recommendations": f"""
@@ -195,6 +199,8 @@ def text_of(html: str) -> str:
         "No positive pair came from a randomised request",
         "model bpr v1 3 75.0 % 2",
         "item-b – 66.7 % 1.5 1",
+        "item-b 3.46 0.1 7 –",
+        " 1.2 0.1 7 0.25",
         "2 users (66.7 % of the active) have fewer rows",
         "everything else is seen 2 2 1",
     ],
@@ -216,8 +222,8 @@ def test_failed_checks_come_first_the_gravest_before_the_others(page: str) -> No
 
 
 def test_pictures_have_a_text_and_no_two_elements_one_id(page: str) -> None:
-    assert page.count("<svg") == page.count('role="img" aria-label=') == 9
-    assert page.count("<figcaption>") == 9
+    assert page.count("<svg") == page.count('role="img" aria-label=') == 10
+    assert page.count("<figcaption>") == 10
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", page)) <= set(ids)

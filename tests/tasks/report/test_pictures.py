@@ -17,6 +17,7 @@ DRAWN: dict[str, Callable[[str], str]] = {
     "intervals": lambda title: pictures.intervals(
         "p", title, "x", {"a": {"one": (0.1, 0.2, 0.3), "two": (0.2, 0.2, 0.2)}}
     ),
+    "graph": lambda title: pictures.graph("p", title, [("a", "b", 2.0), ("a", "c", 1.0)]),
     "bars": lambda title: pictures.bars("p", title, ["x"], {"a": [0.25], "b": [None]}),
 }  # fmt: skip
 
@@ -74,3 +75,16 @@ def test_a_legend_is_no_wider_than_its_picture(n_series: int, length: int) -> No
         pictures._legend(axes, n_series)
         figure.draw_without_rendering()
     assert axes.get_window_extent().width > 0.8 * figure.bbox.width
+
+
+def test_a_graph_shows_each_name_once_and_cuts_long_ones() -> None:
+    edges = [
+        ("tea", "milk", 3.0),
+        ("tea", "cup", 2.0),
+        ("kettle", "cup", 1.0),
+        ("x" * 99, "y", 1.0),
+    ]
+    svg = pictures.graph("p", "t", edges)
+    for name in ("tea", "milk", "cup", "kettle", "x" * 29 + "…"):
+        assert svg.count(f">{name}</text>") == 1, name
+    assert "x" * 30 not in svg
