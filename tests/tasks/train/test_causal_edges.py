@@ -40,7 +40,8 @@ def histories(rows: list[str], work: Path) -> Sequences:
 def edges(*pairs: tuple[int, int]) -> Edges:
     causes, effects = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     m = len(causes)
-    return Edges(causes, effects, np.ones(m, np.float32), np.ones(m, np.int64), np.zeros(m))
+    nothing = np.zeros(m, dtype=np.float32)
+    return Edges(causes, effects, nothing, np.ones(m, np.int64), nothing)
 
 
 def test_each_time_that_a_pair_stands_there_counts(tmp_path: Path) -> None:
