@@ -38,14 +38,14 @@ def test_flows_hold_no_class() -> None:
         assert not [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef)]
 
 
-def test_only_steps_among_tasks_knows_prefect() -> None:
+def test_only_steps_and_the_places_on_a_gpu_know_prefect_among_tasks() -> None:
     knowing = {
         path.relative_to(ROOT).as_posix()
         for path in SOURCES
         for name in _imported(path)
         if name.split(".")[0] == "prefect"
     }
-    assert knowing == {"flows/cli.py", "flows/nightly.py", "tasks/steps.py"}
+    assert knowing == {"flows/cli.py", "flows/nightly.py", "tasks/gpu.py", "tasks/steps.py"}
 
 
 def test_models_import_torch_and_numpy_only_but_for_the_solver_of_ials() -> None:

@@ -59,7 +59,7 @@ class Split:
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    settings = ShopSettings(n_days=10, uniform_requests=0.15, seed=5)
+    settings = ShopSettings(n_days=10, uniform_requests=0.15, seed=6)
     root = tmp_path_factory.mktemp("world")
     return split_at_cut(build(settings, root), root / "work")
 

@@ -138,7 +138,7 @@ def test_causalrec_tells_its_graph_and_what_weighed_most_in_each_row(
         strange = s.value(
             "SELECT count(*) FROM serve.candidates AS c WHERE model = 'causalrec' AND NOT EXISTS ("
             "SELECT 1 FROM features.user_history_daily AS h WHERE h.user_id = c.user_id "
-            "AND list_contains(list_transform(h.steps, x -> x.item_id), c.because))"
+            "AND list_contains(list_transform(h.steps, lambda x: x.item_id), c.because))"
         )
         assert strange == 0
         n_rows = s.value(
