@@ -44,6 +44,30 @@ def replacing(target: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def making(target: Path) -> Iterator[Path]:
+    """A folder beside `target` to write to, which then gets its name, unless another run was first.
+
+    After an error it goes; what killed runs left beside, under whatever name, goes too.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ours = f".making-{_PREFIX}"
+    for left in target.parent.glob(f"{escape(ours)}*"):
+        if _is_gone(left.name.removeprefix(ours).split("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    beside = target.with_name(f"{ours}{os.getpid()}-{next(_numbers)}")
+    beside.mkdir()
+    try:
+        yield beside
+        try:
+            beside.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 @cache
 def _sweep_folders(where: str) -> None:
     for folder in Path(where).glob(f"{_PREFIX}*"):

@@ -10,8 +10,6 @@ and saving it again changes nothing. Nothing is pickled.
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +23,7 @@ from torch import Tensor
 
 from models.registry import load as load_class
 from tasks.errors import TrainingError
+from tasks.scratch import making
 from tasks.train.loop import Trained
 
 WEIGHTS, ABOUT = "weights.safetensors", "config.json"
@@ -41,14 +40,12 @@ class SavedModel:
 
 
 def save(trained: Trained, root: Path) -> SavedModel:
-    """Write the model under `root`; killed half way it leaves no version, only a hidden folder."""
+    """Write the model under `root`; killed half way it leaves no version."""
     version = model_version(trained)
     folder = root / trained.name / version
-    folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
-        beside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder.parent))
-        _write(trained, version, beside)
-        _move(beside, folder)
+        with making(folder) as beside:
+            _write(trained, version, beside)
     return SavedModel(folder, trained.name, version)
 
 
@@ -122,18 +119,6 @@ def _write(trained: Trained, version: str, folder: Path) -> None:
         "n_users_dropped": trained.n_users_dropped,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _move(beside: Path, folder: Path) -> None:
-    # mkdtemp makes the folder private to one account; the lake is read by others
-    beside.chmod(0o755)
-    try:
-        beside.rename(folder)
-    except OSError:
-        shutil.rmtree(beside)
-        if not folder.exists():
-            raise
-        # another run saved the same content first
 
 
 def _read(about: dict[str, Any], folder: Path) -> Trained:

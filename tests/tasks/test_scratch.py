@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import scratch as scratches
-from tasks.scratch import OWNER, own_what_is_started, replacing, scratch
+from tasks.scratch import OWNER, making, own_what_is_started, replacing, scratch
 
 GONE = 4194305  # above the largest process number
 SERVER = "import time\ntime.sleep(60)  # prefect.server.api.server"
@@ -92,3 +92,31 @@ def test_what_killed_writers_left_beside_goes_and_that_of_others_stays(tmp_path:
     with replacing(tmp_path / "a[1].txt") as beside:
         beside.touch()
     assert set(tmp_path.iterdir()) == {tmp_path / "a[1].txt", *others}
+
+
+def test_a_folder_gets_its_name_when_all_of_it_is_written(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "a"
+    with making(target) as first, making(target) as second:
+        (first / "weights").write_text("first")
+        (second / "weights").write_text("second")
+        assert not target.exists()
+    # the second was done before
+    assert (target / "weights").read_text() == "second"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_folders_that_killed_runs_left_beside_go_whatever_they_were_to_be(tmp_path: Path) -> None:
+    ours = f".making-{scratches._PREFIX}"
+    gone, other = tmp_path / f"{ours}{GONE}-7", tmp_path / f"{ours}1-7"
+    for left in (gone, other):
+        left.mkdir()
+        (left / "weights").touch()
+    with making(tmp_path / "b"):
+        pass
+    assert set(tmp_path.iterdir()) == {tmp_path / "b", other}
+
+
+def test_a_folder_that_could_not_be_written_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"), making(tmp_path / "a"):
+        raise OSError("full")
+    assert list(tmp_path.iterdir()) == []
