@@ -242,9 +242,11 @@ class SequenceConfig(GradientConfig):
     learning_rate: float = 1e-3  # Adam's alpha, a step
     length: int = 50  # n, last steps of a user that are looked at
     width: int = 64  # d, length of all vectors
+    ema: float = 0.0  # decay of the moving average of the weights that is kept; 0: the last weights
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(0 <= self.ema < 1, "ema must be from 0 to below 1")
         require(self.length >= 1, "length must be at least 1")
         require(self.width >= 1, "width must be at least 1")
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, NoReturn, cast
@@ -12,6 +13,7 @@ from torch import Tensor
 from models.contract import GradientConfig, GradientModel, SequenceConfig, SequenceModel
 from tasks.errors import TrainingError
 from tasks.train.arrays import Interactions
+from tasks.train.averages import MovingMean
 from tasks.train.checkpoints import Checkpoint, Saved
 from tasks.train.descent import NOTHING, Descent, Passed
 from tasks.train.feeds import Feed, Samples, StepFeed, TripleFeed
@@ -91,6 +93,8 @@ class GradientRun:
         self.model = model.to(self.device)
         self.descent = Descent(name, self.model, config, self.device)
         self.feed = self._feed()
+        decay = config.ema if isinstance(config, SequenceConfig) else 0.0
+        self.mean = MovingMean(self.model, decay) if decay else None
         self.so_far = Course()
         self.best: dict[str, Tensor] = {}  # weights of the best epoch, on the device
         self.began_at_another = False  # at the weights of an earlier training
@@ -123,19 +127,27 @@ class GradientRun:
             self._epoch(n_epochs, progress)
             if measure is None:
                 continue
-            self.model.eval()
-            so_far.ndcgs.append(measure(self.feed))
+            with nullcontext() if self.mean is None else self.mean.in_place():
+                self._measure(measure)
             n_made = len(so_far.ndcgs)
-            if so_far.ndcgs[-1] > max(so_far.ndcgs[:-1], default=-1.0):
-                so_far.best_epoch, self.best = n_made, self._weights()
-            elif epochs is None and n_made - so_far.best_epoch >= self.config.patience:
+            if epochs is None and n_made - so_far.best_epoch >= self.config.patience:
                 break
         if epochs is None and so_far.ndcgs:
             self.model.load_state_dict(self.best)
         else:
             so_far.best_epoch = len(so_far.losses)
+            if self.mean is not None:
+                self.mean.settle()
         self._finish()
         return so_far
+
+    def _measure(self, measure: Measure) -> None:
+        """Measure the weights that the model has, and keep them if they are the best."""
+        self.model.eval()
+        so_far = self.so_far
+        so_far.ndcgs.append(measure(self.feed))
+        if so_far.ndcgs[-1] > max(so_far.ndcgs[:-1], default=-1.0):
+            so_far.best_epoch, self.best = len(so_far.ndcgs), self._weights()
 
     def _finish(self) -> None:
         if not all(bool(each.isfinite().all()) for each in self.model.parameters()):
@@ -156,6 +168,8 @@ class GradientRun:
         left = self.feed.batches(seed=self.seed, epoch=so_far.epoch, skip=so_far.n_batches)
         for batches in _grouped(left, self.config.accumulate):
             passed = self.descent.step(batches)
+            if self.mean is not None:
+                self.mean.follow()
             if not math.isfinite(passed.loss):
                 self._diverged(so_far.epoch, f"the loss became {passed.loss / passed.n}")
             so_far.passed = so_far.passed.plus(passed)
@@ -185,6 +199,8 @@ class GradientRun:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"optimiser.{name}": each for name, each in self.descent.tensors().items()}
+        mean = {} if self.mean is None else self.mean.mean
+        tensors |= {f"mean.{name}": each for name, each in mean.items()}
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -193,6 +209,7 @@ class GradientRun:
             "so_far": asdict(self.so_far),
             "n_parts": self.descent.n_parts,
             "optimiser": self.descent.numbers(),
+            "n_averaged": 0 if self.mean is None else self.mean.n_steps,
         }
         return Saved(tensors, about)
 
@@ -203,6 +220,8 @@ class GradientRun:
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()}
         self.descent.restore({**_under("optimiser.", tensors), **about["optimiser"]})
         self.descent.n_parts = about["n_parts"]
+        if self.mean is not None:
+            self.mean.restore(_under("mean.", tensors), about["n_averaged"])
         self.so_far = Course.read(about["so_far"])
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda":

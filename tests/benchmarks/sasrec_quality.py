@@ -51,11 +51,11 @@ PLAN: dict[tuple[str, str], dict[str, Any]] = {
     ("amazon-beauty", "tuned"): {"length": 50, "dropout": 0.5, "epochs": 60, "patience": 4},
     ("ml-1m", "tuned"): {
         "length": 200,
-        "batch_size": 16,
-        "learning_rate": 2e-3,
-        "n_negatives": 256,
-        "epochs": 24,
-        "patience": 4,
+        "batch_size": 64,
+        "loss": "bce",
+        "ema": 0.999,
+        "epochs": 150,
+        "patience": 12,
     },
 }
 Figures = dict[str, Any]

@@ -28,6 +28,7 @@ FAST: dict[str, dict[str, object]] = {
 }
 VARIANTS = [*FAST.items()]
 VARIANTS += [("sasrec", {**FAST["sasrec"], "loss": "bce", "epochs": 12, "accumulate": 3})]
+VARIANTS += [("sasrec", {**FAST["sasrec"], "ema": 0.9})]
 VARIANTS += [("bpr", {**PAIRS, "epochs": 15, "accumulate": 2, "max_grad_norm": 0.01})]
 
 
