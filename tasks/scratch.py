@@ -33,9 +33,8 @@ def replacing(target: Path) -> Iterator[Path]:
     After an error it goes and `target` stays; what killed writers left beside goes too.
     """
     ours = f".{target.name}.{_PREFIX}"
-    for left in target.parent.glob(f"{escape(ours)}*"):
-        if _is_gone(left.name.removeprefix(ours).split("-")[0]):
-            left.unlink(missing_ok=True)
+    for left in _left_by_killed(target.parent, ours):
+        left.unlink(missing_ok=True)
     beside = target.with_name(f"{ours}{os.getpid()}-{next(_numbers)}")
     try:
         yield beside
@@ -52,9 +51,8 @@ def making(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     ours = f".making-{_PREFIX}"
-    for left in target.parent.glob(f"{escape(ours)}*"):
-        if _is_gone(left.name.removeprefix(ours).split("-")[0]):
-            shutil.rmtree(left, ignore_errors=True)
+    for left in _left_by_killed(target.parent, ours):
+        shutil.rmtree(left, ignore_errors=True)
     beside = target.with_name(f"{ours}{os.getpid()}-{next(_numbers)}")
     beside.mkdir()
     try:
@@ -70,9 +68,15 @@ def making(target: Path) -> Iterator[Path]:
 
 @cache
 def _sweep_folders(where: str) -> None:
-    for folder in Path(where).glob(f"{_PREFIX}*"):
-        if _is_gone(folder.name.removeprefix(_PREFIX).split("-")[0]):
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in _left_by_killed(Path(where), _PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left_by_killed(where: Path, prefix: str) -> Iterator[Path]:
+    """What is named by the prefix and then the id of a process that is gone."""
+    for left in where.glob(f"{escape(prefix)}*"):
+        if _is_gone(left.name.removeprefix(prefix).split("-")[0]):
+            yield left
 
 
 def own_what_is_started() -> None:

@@ -73,19 +73,22 @@ class _Clicks:
 
     def place(self, user: Ints, nth: Ints) -> Ints:
         """Where the nth click that a user ever made is, one of this day; [n], [n] -> [n]."""
-        of_day = self.upto - self.before
-        starts = of_day.cumsum() - of_day
-        place: Ints = starts[user] + nth - self.before[user] - 1
+        place: Ints = self._starts[user] + nth - self.before[user] - 1
         return place
 
     def nth(self, user: Ints) -> Ints:
         """Which click of its user each event is that is one of these, else 0; [n events]."""
         nth = np.zeros(len(user), dtype=np.int64)
-        of_day = self.upto - self.before
-        starts = of_day.cumsum() - of_day
         by = user[self.event]
-        nth[self.event] = self.before[by] + np.arange(len(by)) - starts[by] + 1
+        nth[self.event] = self.before[by] + np.arange(len(by)) - self._starts[by] + 1
         return nth
+
+    @property
+    def _starts(self) -> Ints:
+        """Where the clicks of each user begin, [n_users of the chunk]."""
+        of_day = self.upto - self.before
+        starts: Ints = of_day.cumsum() - of_day
+        return starts
 
 
 class Causes:

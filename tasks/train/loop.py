@@ -260,8 +260,10 @@ def _identity(
 def _arrays(data: Interactions, holdout: Holdout | None) -> Iterator[Array | None]:
     yield from (data.indptr, data.indices, data.weights, data.propensity)
     sequences = data.sequences
-    for name in ("indptr", "items", "strengths"):
-        yield None if sequences is None else getattr(sequences, name)
+    if sequences is None:
+        yield from (None, None, None)
+    else:
+        yield from (sequences.indptr, sequences.items, sequences.strengths)
     for csr in (None, None) if holdout is None else (holdout.relevant, holdout.seen):
         yield from (None, None) if csr is None else (csr.indptr, csr.indices)
     yield None if holdout is None else holdout.allowed

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tests.benchmarks.chapters import CHAPTERS, Chapter, Goal, Origin, Table
+from tests.benchmarks.chapter import Chapter, Goal, Origin, Table
+from tests.benchmarks.chapters import CHAPTERS
 from tests.benchmarks.origins import noted
 
 HERE = Path(__file__).parent

@@ -8,7 +8,6 @@ backward and the step; the scores of direction, made once a training, are told a
 import argparse
 import json
 import time
-from collections.abc import Callable
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,8 @@ import torch
 from models.causalrec import CausalRec, CausalRecConfig
 from models.sasrec import SASRec, SASRecConfig
 from tasks.train.arrays import Sequences
-from tasks.train.feeds import Samples, StepFeed
+from tasks.train.descent import Descent
+from tasks.train.feeds import StepFeed
 from tests.benchmarks.sasrec_quality import machine, read
 from tests.scenarios.real_data import FOLDER
 
@@ -36,23 +36,25 @@ def measure(sequences: Sequences, length: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     shape = (len(sequences.indptr) - 1, sequences.n_items)
-    base = SASRec(SASRecConfig.from_dict({**SHAPE, "length": length}), *shape).train()
+    plain = SASRecConfig.from_dict({**SHAPE, "length": length})
+    base = SASRec(plain, *shape).train()
     config = CausalRecConfig.from_dict({**SHAPE, "length": length})
     model = CausalRec(config, *shape).train()
     started = time.process_time()
     model.prepare(sequences)
     prepared = time.process_time() - started
-    steps = {"sasrec": _step(base), "causalrec": _step(model)}
-    feeds = {
-        name: StepFeed(each, config, sequences, torch.device("cpu"))
-        for name, each in (("sasrec", base), ("causalrec", model))
+    cpu = torch.device("cpu")
+    descents = {
+        "sasrec": Descent("sasrec", base, plain, cpu),
+        "causalrec": Descent("causalrec", model, config, cpu),
     }
-    spent: dict[str, list[float]] = {name: [] for name in steps}
-    batches = [feed.batches(seed=1, epoch=1) for feed in feeds.values()]
+    feeds = [StepFeed(each, config, sequences, cpu) for each in (base, model)]
+    spent: dict[str, list[float]] = {name: [] for name in descents}
+    batches = [feed.batches(seed=1, epoch=1) for feed in feeds]
     for pair in islice(zip(*batches, strict=True), BATCHES + 2):
-        for name, batch in zip(steps, pair, strict=True):
+        for name, batch in zip(descents, pair, strict=True):
             started = time.process_time()
-            steps[name](batch)
+            descents[name].step([batch])
             spent[name].append(time.process_time() - started)
     sums = {name: float(np.sum(each[2:])) for name, each in spent.items()}
     return {
@@ -62,17 +64,6 @@ def measure(sequences: Sequences, length: int) -> dict[str, Any]:
         "directions_cpu_seconds": round(prepared, 2),
         "batches": BATCHES,
     }
-
-
-def _step(model: SASRec) -> Callable[[Samples], None]:
-    adam = torch.optim.Adam(model.parameters(), fused=True)
-
-    def step(batch: Samples) -> None:
-        adam.zero_grad()
-        batch.loss().total.backward()  # type: ignore[no-untyped-call]
-        adam.step()
-
-    return step
 
 
 def main() -> None:

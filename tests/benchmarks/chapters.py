@@ -1,65 +1,24 @@
 """What the book tells of each benchmark: functions from a result file's JSON to a Chapter."""
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import Any
 
-Results = Any  # parsed JSON
+from tests.benchmarks.chapter import (
+    Chapter,
+    Goal,
+    Origin,
+    Results,
+    Table,
+    distinct,
+    listed,
+    means,
+    of_cells,
+)
+
 PUBLISHED_SHARE = 0.99  # of a published figure that a mean must reach: no more than 1 % below
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a file says of where its figures are from; None where it does not say."""
-
-    machine: str | None = None
-    versions: str | None = None
-    dates: str | None = None
-    seeds: str | None = None
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A figure, and what it is to reach; it is at least as great as the bound, or at most."""
-
-    what: str
-    value: float | None  # None: not measured
-    bound: float
-    at_most: bool = False
-    n_seeds: int | None = None
-    wanted_seeds: int = 1
-
-    @property
-    def verdict(self) -> str:
-        """Met, or how it falls short."""
-        if self.value is None:
-            return "not measured"
-        good = self.value <= self.bound if self.at_most else self.value >= self.bound
-        if not good:
-            return "NOT MET"
-        if self.n_seeds is not None and self.n_seeds < self.wanted_seeds:
-            return f"met on {self.n_seeds} of {self.wanted_seeds} seeds, the others not measured"
-        return "met"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under a head, as many cells each."""
-
-    head: tuple[str, ...]
-    rows: list[tuple[object, ...]]
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One benchmark's results."""
-
-    origin: Origin
-    tables: list[Table]
-    goals: list[Goal] = field(default_factory=list)
 
 
 def baselines(results: Results) -> Chapter:
@@ -72,10 +31,10 @@ def baselines(results: Results) -> Chapter:
             cell for cell in cells if (cell["model"], cell["settings"]) == (name, told["settings"])
         ]
         there = published.get(name, [None, None])
-        spent = _means([cell.get("cpu_seconds_to_published") for cell in own], 1)
+        spent = means([cell.get("cpu_seconds_to_published") for cell in own], 1)
         rows.append(
             (
-                *(name, _listed(told["settings"]), told["seeds"], told["recall"], told["ndcg"]),
+                *(name, listed(told["settings"]), told["seeds"], told["recall"], told["ndcg"]),
                 *(*there, told["cpu_seconds"], spent),
             )
         )
@@ -98,9 +57,9 @@ def baselines(results: Results) -> Chapter:
     where = results["environment"]
     origin = Origin(
         where["machine"],
-        _listed({key: where[key] for key in ("python", "torch", "numpy", "implicit")}),
-        _distinct(cell["date"] for cell in cells),
-        _distinct(cell["seed"] for cell in cells),
+        listed({key: where[key] for key in ("python", "torch", "numpy", "implicit")}),
+        distinct(cell["date"] for cell in cells),
+        distinct(cell["seed"] for cell in cells),
     )
     return Chapter(origin, [Table(head, rows)], goals)
 
@@ -139,7 +98,7 @@ def sasrec_quality(results: Results) -> Chapter:
         *("data, settings", "seed", "HR@10 of 101", "NDCG@10 of 101", "HR@10 of all"),
         *("NDCG@10 of all", "CPU s of training"),
     )
-    return Chapter(_of_cells(results.values()), [Table(head, rows)], goals)
+    return Chapter(of_cells(results.values()), [Table(head, rows)], goals)
 
 
 def sasrec_speed(results: Results) -> Chapter:
@@ -153,7 +112,7 @@ def sasrec_speed(results: Results) -> Chapter:
     least = results["least"]
     times = round(least["pmixer"] / least["nightrank"], 2) if "pmixer" in least else None
     goals = [Goal("pmixer's epoch, as a multiple of ours", times, 1.5)]
-    return Chapter(_of_cells([results]), [Table(head, rows)], goals)
+    return Chapter(of_cells([results]), [Table(head, rows)], goals)
 
 
 def recbole_speed(results: Results) -> Chapter:
@@ -163,15 +122,15 @@ def recbole_speed(results: Results) -> Chapter:
     for name, cell in results.items():
         rows.append((name, "nightrank", "as chosen", *_spent(cell["nightrank"])))
         rows += [
-            (name, "RecBole", _listed(run["settings"]) or "its defaults", *_spent(run))
+            (name, "RecBole", listed(run["settings"]) or "its defaults", *_spent(run))
             for run in cell["recbole"]
         ]
         word = "" if cell["is_reached"] else " at least, it did not get there"
         goals.append(Goal(f"{name}: RecBole's CPU s as a multiple of ours{word}", cell["times"], 3))
     head = ("what", "whose", "settings", "epochs", "CPU s of training", "of evaluation", "reached")
-    origin = _of_cells(results.values())
+    origin = of_cells(results.values())
     peers = (run["versions"] for cell in results.values() for run in cell["recbole"])
-    versions = f"{origin.versions}; RecBole's: {_distinct(map(_listed, peers))}"
+    versions = f"{origin.versions}; RecBole's: {distinct(map(listed, peers))}"
     return Chapter(replace(origin, versions=versions), [Table(head, rows)], goals)
 
 
@@ -211,7 +170,7 @@ def topk(results: Results) -> Chapter:
     goals.append(Goal("ours, MB beside the arrays at most", most, 600, True))
     versions = {"python": results["python"], **results["versions"]}
     where = f"{results['cpu']}, {results['cores']} cores"
-    return Chapter(Origin(where, _listed(versions), results["date"]), tables, goals)
+    return Chapter(Origin(where, listed(versions), results["date"]), tables, goals)
 
 
 def whole_night(results: Results) -> Chapter:
@@ -229,7 +188,7 @@ def whole_night(results: Results) -> Chapter:
         ]
     of = results["machine"]
     machine = f"{of['processor']}, {of['cores']} cores, load {of['load']}"
-    origin = Origin(machine, _listed(results["versions"]), results["date"])
+    origin = Origin(machine, listed(results["versions"]), results["date"])
     return Chapter(origin, [Table(("whose", *columns), rows)], goals)
 
 
@@ -319,7 +278,7 @@ def causalrec_quality(results: Results) -> Chapter:
             shown = (round(mean[name], 4) for name in _CELL[:-1])
             rows.append((data, arm, len(of_data[arm]), *shown, round(mean["cpu_seconds"]), gain))
         goals += _gains(data, of_data)
-    return Chapter(_of_cells(results.values()), [Table(head, rows)], goals)
+    return Chapter(of_cells(results.values()), [Table(head, rows)], goals)
 
 
 def _gains(data: str, arms: dict[str, list[Results]]) -> Iterator[Goal]:
@@ -355,7 +314,7 @@ def causalrec_speed(results: Results) -> Chapter:
     of_lengths = {n: each for n, each in results.items() if n.isdigit()}
     rows = [(n, *(each[name] for name in names)) for n, each in of_lengths.items()]
     goal = Goal("length 200: times SASRec's", results["200"]["times"], 1.5, at_most=True)
-    return Chapter(_of_cells([results]), [Table(head, rows)], [goal])
+    return Chapter(of_cells([results]), [Table(head, rows)], [goal])
 
 
 def known_causes(results: Results) -> Chapter:
@@ -390,7 +349,7 @@ def night(results: Results) -> Chapter:
         Table(columns, [*rows, whole]),
         Table(("read", "look-ups", "median"), [lookup]),
     ]
-    return Chapter(Origin(machine, _listed(results["versions"]), results["date"]), tables)
+    return Chapter(Origin(machine, listed(results["versions"]), results["date"]), tables)
 
 
 def nights(results: Results) -> Chapter:
@@ -408,8 +367,8 @@ def propensities(results: Results) -> Chapter:
     rows: list[tuple[object, ...]] = []
     for name in names:
         own = [row for row in results if row["estimator"] == name]
-        rows.append((name, len(own), *(_means([row.get(at) for row in own], 4) for at in columns)))
-    seeds = _distinct(row["seed"] for row in results)
+        rows.append((name, len(own), *(means([row.get(at) for row in own], 4) for at in columns)))
+    seeds = distinct(row["seed"] for row in results)
     return Chapter(Origin(seeds=seeds), [Table(("estimator", "shops", *columns), rows)])
 
 
@@ -429,38 +388,3 @@ CHAPTERS: dict[str, Callable[[Results], Chapter]] = {
         *(night, nights, whole_night, ingest, growth),
     )
 }
-
-
-def _of_cells(cells: Iterable[Results]) -> Origin:
-    """Of cells that each hold their machine, date and seed."""
-    known = list(cells)
-    where = [cell["machine"] for cell in known]
-    versions = (_listed({k: v for k, v in each.items() if k not in _PLACE}) for each in where)
-    seeds = (cell["seed"] for cell in known if "seed" in cell)
-    return Origin(
-        _distinct(f"{each['cpu']}, {each['cores']} cores" for each in where),
-        _distinct(versions),
-        _distinct(cell["on"] for cell in known),
-        _distinct(seeds) or None,
-    )
-
-
-_PLACE = ("cpu", "cores")
-
-
-def _distinct(values: Iterable[object]) -> str:
-    return ", ".join(sorted({str(each) for each in values}))
-
-
-def _listed(of: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {each}" for name, each in of.items())
-
-
-def _means(values: list[float | None], digits: int) -> float | str:
-    """Empty where a value is missing."""
-    known = list(_known(values))
-    return round(statistics.fmean(known), digits) if known and len(known) == len(values) else ""
-
-
-def _known(values: list[float | None]) -> Iterator[float]:
-    return (each for each in values if each is not None)

@@ -31,7 +31,6 @@ from tests.scenarios.causes import (
     paired_interval,
     ranked,
     recency,
-    relation_of,
     trained,
 )
 
@@ -48,7 +47,7 @@ def measure(seed: int) -> Figures:
         case = causes(ShopSettings(seed=seed), Path(root))
         model = cast(CausalRec, trained(case, "causalrec", EPOCHS).model)
         attentions = attentions_of(cast(SASRec, trained(case, "sasrec", EPOCHS).model))
-        found = ranked(case, {"R": relation_of(model), "recency": recency, **attentions})
+        found = ranked(case, {"R": model.relation, "recency": recency, **attentions})
         kinds = edge_kinds(case, model)
     best = max(attentions, key=lambda way: auprc(found, way))
     return {

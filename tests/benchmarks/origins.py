@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tests.benchmarks.chapters import Origin
+from tests.benchmarks.chapter import Origin
 
 FOLDER = Path(__file__).parent / "results" / "origins"
 PACKAGES = ("duckdb", "deltalake", "polars", "numpy", "scikit-learn", "torch")

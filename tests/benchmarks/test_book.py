@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.book import BOOK, RESULTS, book, markdown
-from tests.benchmarks.chapters import CHAPTERS, Goal, Table, sasrec_quality
+from tests.benchmarks.chapter import Goal, Table
+from tests.benchmarks.chapters import CHAPTERS, sasrec_quality
 
 
 def test_the_book_is_in_step_with_the_results() -> None:

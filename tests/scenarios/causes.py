@@ -118,11 +118,6 @@ def trained(case: Causes, name: str, epochs: int, seed: int = 1, **config: Any) 
 Scores = Callable[[Past], Tensor]  # [B, T, T] of how each step seems to have caused each
 
 
-def relation_of(model: CausalRec) -> Scores:
-    """R."""
-    return model.relation
-
-
 def recency(past: Past) -> Tensor:
     """1 / (t - j)."""
     step = torch.arange(past.items.shape[1])

@@ -18,7 +18,6 @@ from tests.scenarios.causes import (
     paired_interval,
     ranked,
     recency,
-    relation_of,
     trained,
 )
 
@@ -40,7 +39,7 @@ def test_the_relation_finds_causes_better_than_attention_and_recency(
 ) -> None:
     plain = cast(SASRec, trained(case, "sasrec", epochs=4).model)
     others = {"recency": recency, **attentions_of(plain)}
-    found = ranked(case, {"R": relation_of(model), **others})
+    found = ranked(case, {"R": model.relation, **others})
     assert found.is_cause.sum() > 500
     for name in others:
         assert auprc(found, "R") > 1.2 * auprc(found, name), name
