@@ -1,4 +1,4 @@
--- grain: one rank of one active user in release $release_id
+-- grain: one rank of one active user, $first_user to $last_user, in release $release_id
 -- reads: serve.candidates, serve.active_users, serve.eligible_items, serve.seen_items,
 --        train.examples, train.holdout
 -- note: the rules run here, last: in the catalogue and in stock, not seen, then the published
@@ -12,6 +12,7 @@ WITH passed AS NOT MATERIALIZED (
     SEMI JOIN serve.eligible_items AS eligible ON candidates.item_id = eligible.item_id
     ANTI JOIN serve.seen_items AS seen
         ON candidates.user_id = seen.user_id AND candidates.item_id = seen.item_id
+    WHERE candidates.user_id BETWEEN $first_user AND $last_user
 ),
 
 filled AS (
@@ -81,6 +82,7 @@ own AS (
         item_id,
         max(last_at) AS last_at
     FROM positives
+    WHERE user_id BETWEEN $first_user AND $last_user
     GROUP BY user_id, item_id
 ),
 

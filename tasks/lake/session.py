@@ -1,12 +1,13 @@
 """A DuckDB session of one stage: its inputs are views over pinned versions, its output a stream."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from expectations.catalogue import LAYERS
 from tasks.errors import StorageError
@@ -90,6 +91,17 @@ class Session:
     def stream(self, sql: str, parameters: Mapping[str, Value] | None = None) -> Any:
         """Run a SELECT and hand its rows on as Arrow batches."""
         return self.con.sql(render(sql, parameters or {})).to_arrow_reader(BATCH_ROWS)
+
+    def streams(self, queries: Sequence[str]) -> pa.RecordBatchReader:
+        """Run SELECTs of the same columns one after another, as one stream of Arrow batches."""
+        first = self.con.sql(queries[0]).to_arrow_reader(BATCH_ROWS)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            yield from first
+            for query in queries[1:]:
+                yield from self.stream(query)
+
+        return pa.RecordBatchReader.from_batches(first.schema, batches())
 
     def rows(self, sql: str, parameters: Mapping[str, Value] | None = None) -> list[Any]:
         """Run a SELECT that gives few rows."""
