@@ -272,3 +272,8 @@ def start(work: Callable[..., None], *args: Any) -> Any:
     process = _PROCESSES.Process(target=work, args=args)
     process.start()
     return process
+
+
+def event() -> Any:
+    """What processes that are started wait for or look at."""
+    return _PROCESSES.Event()
