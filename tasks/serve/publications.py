@@ -145,13 +145,25 @@ def _shown(lake: Lake) -> str | None:
 
 def _release_in(lake: Lake, slot: str) -> str | None:
     """The release whose list a slot holds; None where it holds none, or is damaged."""
-    path = current_folder(lake) / slot
-    query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(path))})"
     try:
-        with reading() as con:
-            found = con.sql(query).fetchall()
+        return _read_release(lake, slot)
     except duckdb.Error:
         return None  # damaged: it is made anew from the release
+
+
+def _is_damaged(lake: Lake, slot: str) -> bool:
+    try:
+        _read_release(lake, slot)
+    except duckdb.Error:
+        return True
+    return False
+
+
+def _read_release(lake: Lake, slot: str) -> str | None:
+    path = current_folder(lake) / slot
+    query = f"SELECT any_value(release_id) FROM read_parquet({literal(str(path))})"
+    with reading() as con:
+        found = con.sql(query).fetchall()
     return None if found[0][0] is None else str(found[0][0])
 
 
@@ -186,6 +198,9 @@ def make_ready(s: Session, publication: Publication, still_ours: Callable[[], No
             _settle(current_pointer(s.lake))
         still_ours()
         s.in_half(lambda: _write_list(s, scan(pinned.table, files), slot))
+    for name in SLOTS:  # readers open both
+        if name != slot and _is_damaged(s.lake, name):
+            _write_list(s, scan(pinned.table, []), name)
     if shown is not None:
         _settle(current_folder(s.lake) / slot)
 
