@@ -97,7 +97,9 @@ def read_over_one_connection(views: Path, kept: Path, is_over: Any) -> None:
     """Poll over one connection, opened before; each new answer is a line of `kept`."""
     seen: set[str] = set()
     with connect(views, read_only=True) as con:
-        while not is_over.is_set():
+        is_last = False
+        while not is_last:
+            is_last = is_over.is_set()
             _keep(json.dumps(con.sql(SEEN).fetchall(), default=str), seen, kept)
             time.sleep(random.uniform(0, 0.04))
 
@@ -105,7 +107,9 @@ def read_over_one_connection(views: Path, kept: Path, is_over: Any) -> None:
 def read_over_new_connections(views: Path, kept: Path, is_over: Any) -> None:
     """Poll, and connect anew each time."""
     seen: set[str] = set()
-    while not is_over.is_set():
+    is_last = False
+    while not is_last:
+        is_last = is_over.is_set()
         with connect(views, read_only=True) as con:
             _keep(json.dumps(con.sql(SEEN).fetchall(), default=str), seen, kept)
         time.sleep(random.uniform(0, 0.04))

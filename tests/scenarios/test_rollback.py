@@ -12,9 +12,9 @@ import pytest
 from flows.cli import main
 from tasks.lake.leases import holders
 from tasks.lake.tables import Lake
-from tasks.night import begin
+from tasks.night import begin, leave_dates
 from tasks.progress import Nobody, watched_by
-from tasks.shop import open_shop
+from tasks.shop import Shop, open_shop
 from tests.scenarios.nights import (
     Moment,
     Place,
@@ -25,14 +25,22 @@ from tests.scenarios.nights import (
     run_and_die,
     start,
 )
-from tests.scenarios.test_kills import polled
-
-_WHOLE = "SELECT min(ds), max(ds), count(DISTINCT release_id), count(*) FROM serve.current"
+from tests.scenarios.served import SEEN, Readers, polled
 
 
 def command(place: Place, *arguments: str) -> int:
     where = ("--settings", place.settings, "--landing", place.landing, "--lake", place.lake)
     return main([*arguments, *map(str, where)])
+
+
+def the_shop(place: Place) -> Shop:
+    return open_shop(place.settings, None, place.landing, place.lake)
+
+
+def saw_both(readers: Readers, *shops: Place) -> bool:
+    """Whether every reader saw what these shops serve, each whole, and nothing else."""
+    nights = [json.loads(json.dumps(shop.ask(SEEN)[0], default=str)) for shop in shops]
+    return readers.saw_only(*nights) and all(map(readers.saw, nights))
 
 
 def served(place: Place) -> date:
@@ -52,12 +60,12 @@ def two(two_nights: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def test_a_rollback_holds_until_it_is_let_go(
-    two: Place, capsys: pytest.CaptureFixture[str]
+    two: Place, one_night: Place, two_nights: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     roll = ("rollback", "--reason", "the prices were wrong", "--hold")
-    with polled(two) as seen:
+    with polled(the_shop(two), two.root) as readers:
         assert command(two, *roll) == 0
-    assert {row[0] for row in seen} == {day(5), day(6)}
+    assert saw_both(readers, one_night, two_nights)
     assert served(two) == day(5)
     told = capsys.readouterr().out
     assert f"{day(5)}: served again, in place of {day(6)}" in told
@@ -155,12 +163,12 @@ def at_once(place: Place, *nights: date) -> tuple[list[Any], list[str]]:
 
 def test_two_nights_of_one_date_at_once(place: Place, one_night: Place, two_nights: Place) -> None:
     """The second waits, says for whom, and finds nothing to do."""
-    with polled(place) as seen:
+    with polled(the_shop(place), place.root) as readers:
         ended, said = at_once(place, day(6), day(6))
     assert ended == [["published", False], ["published", True]]
     (waited_for,) = said
     assert waited_for.startswith(f"waiting for the night of {day(6)}, run ")
-    assert seen == {one_night.ask(_WHOLE)[0], two_nights.ask(_WHOLE)[0]}
+    assert saw_both(readers, one_night, two_nights)
     assert contents(place.lake) == contents(two_nights.lake)
     stages = place.ask(f"SELECT stage, count(*) FROM ops.stages WHERE ds = '{day(6)}' GROUP BY 1")
     assert {count for _, count in stages} == {1}
@@ -171,11 +179,11 @@ def test_a_night_and_one_of_an_older_date_at_once(
     place: Place, one_night: Place, two_nights: Place
 ) -> None:
     """As the nightly run and a backfill are: none waits for the other, and nothing goes back."""
-    with polled(place) as seen:
+    with polled(the_shop(place), place.root) as readers:
         ended, said = at_once(place, day(6), day(4))
     assert ended == [["kept", False], ["published", False]]
     assert said == [] or "publishing" in said[0]  # but to decide, which is soon over
-    assert seen == {one_night.ask(_WHOLE)[0], two_nights.ask(_WHOLE)[0]}
+    assert saw_both(readers, one_night, two_nights)
     assert served(place) == day(6)
     current = "SELECT * EXCLUDE (model_version) FROM serve.current ORDER BY user_id, rank"
     assert place.ask(current) == two_nights.ask(current)
@@ -198,9 +206,7 @@ def test_a_run_that_died_is_noted_once_by_who_looks(
 
 
 def test_a_night_that_runs_is_seen(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    from tasks.night import leave_dates
-
-    night = begin(open_shop(place.settings, None, place.landing, place.lake), None)
+    night = begin(the_shop(place), None)
     assert command(place, "status") == 0
     assert f"running: night of {day(6)}, run {night.run_id}, process " in capsys.readouterr().out
     leave_dates(night)
