@@ -44,7 +44,7 @@ def _rollback(arguments: argparse.Namespace, terminal: Terminal) -> int:
         done = rollback(shop, arguments.reason, arguments.to, hold=arguments.hold)
     tell_rollback(terminal, done)
     refresh(shop)
-    for ds in sorted({done.now.ds, done.before.ds}):
+    for ds in sorted({done.now.ds, done.before.ds} if not done.is_old else ()):
         terminal.say(f"report: {write_page(shop, ds)}")
     return 0
 
