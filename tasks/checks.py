@@ -59,6 +59,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ops.checks",
         "ops.nights",
         "ops.stages",
+        "ops.backfills",
     ),
 }
 _COMPARED = 15  # delivery dates: sources may deliver fortnightly
