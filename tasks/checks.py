@@ -58,6 +58,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ops.builds",
         "ops.checks",
         "ops.nights",
+        "ops.leases",
         "ops.stages",
         "ops.backfills",
     ),

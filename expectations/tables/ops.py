@@ -215,6 +215,28 @@ NIGHTS = Table(
     ),
 )
 
+LEASES = Table(
+    name="ops.leases",
+    kind="state",
+    grain="one run that holds one place under a name, until it gives it back or its time is over",
+    partition_by=("name",),
+    key=("name", "run_id"),
+    sort_by=("taken_at", "run_id"),
+    columns=(
+        _RUN,
+        Column("what", "VARCHAR", "what the run does, in words", True),
+        Column("host", "VARCHAR", "the machine it runs on", True),
+        Column("pid", "BIGINT", "its process there", True),
+        Column(
+            "process", "VARCHAR", "boot, pid namespace and start of that process; empty: not told"
+        ),
+        Column("taken_at", "TIMESTAMPTZ", "when it took the place", True),
+        Column("renewed_at", "TIMESTAMPTZ", "when it last said that it lives", True),
+        Column("expires_at", "TIMESTAMPTZ", "when it counts as dead unless it says so again", True),
+        Column("name", "VARCHAR", "what is held, such as: night 2026-01-25", True),
+    ),
+)
+
 MODELS = Table(
     name="ops.models",
     kind="log",
@@ -329,6 +351,7 @@ TABLES = (
     CHECKS,
     STAGES,
     NIGHTS,
+    LEASES,
     MODELS,
     CHAMPIONS,
     BACKFILLS,
