@@ -24,7 +24,10 @@ shared AS (
     GROUP BY ours.user_id
 )
 
-SELECT round(avg(coalesce(shared.n_shared, 0) / greatest(sizes.n_ours, sizes.n_theirs)), 6) AS overlap
+SELECT
+    round(
+        avg(coalesce(shared.n_shared, 0) / greatest(sizes.n_ours, sizes.n_theirs)), 6
+    ) AS overlap
 FROM sizes
 LEFT JOIN shared ON sizes.user_id = shared.user_id
 WHERE sizes.n_ours > 0 AND sizes.n_theirs > 0

@@ -16,7 +16,6 @@ from tasks.settings import Compute
 from tasks.shop import Shop
 
 RELEASE = ("serve.trials", "serve.shortfalls", "serve.recommendations")  # the lists last
-TOLD = ("serve.comparisons", "serve.verdicts")
 
 
 def cross_over(

@@ -74,6 +74,11 @@ class Planned:
     is_old: bool = False
     skipped: tuple[date, ...] = ()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a night is to be made or judged."""
+        return any(not each.has_ended for each in self.entries)
+
 
 def plans_folder(lake: Lake) -> Path:
     """Below which every plan has a folder while it is under way."""
@@ -133,7 +138,7 @@ def plan(shop: Shop, request: Request) -> Planned:
     return Planned(made, tuple(entries), skipped=tuple(sorted(skipped)))
 
 
-def resume(shop: Shop, plan_id: str) -> Planned:
+def resume(shop: Shop, plan_id: str, max_active: int | None = None) -> Planned:
     """A plan by its name. Raises UsageError where there is none, or its recipe is another now."""
     entries = ledger.of_plan(shop.lake, plan_id)
     if not entries:
@@ -146,6 +151,7 @@ def resume(shop: Shop, plan_id: str) -> Planned:
             unchanged="the plan stays as it is",
             fix=f"nightrank backfill --cancel {plan_id}, then plan anew",
         )
+    found = replace(found, max_active=max_active or found.max_active)
     return Planned(found, tuple(entries), is_old=True)
 
 
