@@ -97,9 +97,9 @@ def _planned(arguments: argparse.Namespace, request: "Request", terminal: Termin
     if planned.skipped:
         terminal.say(f"{len(planned.skipped)} nights are done already, from the same inputs")
     if not planned.has_work:
-        terminal.say(
-            f"nothing to do: no {request.choice} night from {request.first} to {request.last}"
-        )
+        which = {"all": "is to be made", "missing": "is missing", "failed": "has failed"}
+        said = f"no night from {request.first} to {request.last} {which[request.choice]}"
+        terminal.say(f"nothing to do: {said}")
         return None
     if not planned.is_old:
         ledger.write(shop.lake, planned.entries)

@@ -117,7 +117,7 @@ def found(shop: Shop, ds: date) -> Arrival:
         s.read("ops.files")
         rows = s.rows(
             "SELECT dataset, path, n_bytes, modified_at FROM ops.files "
-            "WHERE state IN ('ingested', 'repeated') AND ds <= $ds ORDER BY ALL",
+            "WHERE state <> 'withdrawn' AND ds <= $ds ORDER BY ALL",
             {"ds": ds},
         )
     sources = shop.mapping.sources()

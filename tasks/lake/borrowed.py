@@ -9,7 +9,7 @@ from typing import Literal
 
 from deltalake.exceptions import DeltaError
 
-from expectations.catalogue import catalogue
+from expectations.catalogue import Table, catalogue
 from tasks.errors import StorageError
 from tasks.lake import opened
 from tasks.lake.connection import reading
@@ -73,7 +73,10 @@ class Borrowed:
         known = Known(closed_at, " AND ".join(conditions) or "true")
         if not conditions:
             return known
-        return replace(known, counts=_counts(folder, version, name, known))
+        of_version = _RowsOf(folder, version, name)
+        # Times of single records are too many to keep; they are counted for each close anew.
+        counted = _counted if dataset in self.by_row or closed_at is None else _summed
+        return replace(known, counts=counted(of_version, known))
 
     def _files_known(self) -> str:
         cases = " ".join(
@@ -84,14 +87,59 @@ class Borrowed:
         return f"CASE {cases} ELSE true END" if cases else "true"
 
 
+@dataclass(frozen=True)
+class _RowsOf:
+    """One version of one table."""
+
+    folder: Path
+    version: int
+    name: str
+
+    @property
+    def table(self) -> Table:
+        return catalogue()[self.name]
+
+    def select(self) -> str:
+        actions = opened.at_version(self.folder, self.version).actions
+        pinned = Pinned(self.table, self.folder, self.version, actions)
+        return scan(self.table, pinned.files())
+
+
 @lru_cache(maxsize=64)
-def _counts(folder: Path, version: int, name: str, known: Known) -> Counts:
+def _counted(rows: _RowsOf, known: Known) -> Counts:
     """Rows of each date that are shown, and how many of them are superseded."""
-    table = catalogue()[name]
-    files = Pinned(table, folder, version, opened.at_version(folder, version).actions).files()
-    shown = known.select(scan(table, files), table.column_names)
-    superseded = "count(superseded_at)" if "superseded_at" in table.column_names else "0"
+    columns = rows.table.column_names
+    shown = known.select(rows.select(), columns)
+    superseded = "count(superseded_at)" if "superseded_at" in columns else "0"
     with reading() as con:
-        rows = con.sql(f"SELECT ds, count(*), {superseded} FROM ({shown}) GROUP BY ds").fetchall()
-    found: dict[date, tuple[int, int]] = {day: (n, n_gone) for day, n, n_gone in rows}
+        found = con.sql(f"SELECT ds, count(*), {superseded} FROM ({shown}) GROUP BY ds").fetchall()
+    return {day: (n, n_gone) for day, n, n_gone in found}
+
+
+def _summed(rows: _RowsOf, known: Known) -> Counts:
+    """The same, from counts of each delivery, which are looked up once for all closes."""
+    assert known.closed_at is not None
+    found: dict[date, tuple[int, int]] = {}
+    for day, at, is_gone, n in _changes(rows):
+        if at <= known.closed_at:
+            arrived, superseded = found.get(day, (0, 0))
+            found[day] = (arrived, superseded + n) if is_gone else (arrived + n, superseded)
     return found
+
+
+@lru_cache(maxsize=16)
+def _changes(rows: _RowsOf) -> list[tuple[date, datetime, bool, int]]:
+    """How many rows of each date arrived at a time, and how many were superseded then."""
+    columns = rows.table.column_names
+    select = f"SELECT ds, arrived_at AS moment, false AS is_gone FROM ({rows.select()})"
+    if rows.name in _SNAPSHOTS:
+        select += f" WHERE {_DELIVERED}"
+    if "superseded_at" in columns:
+        select += (
+            f" UNION ALL SELECT ds, superseded_at, true FROM ({rows.select()}) "
+            "WHERE superseded_at IS NOT NULL"
+        )
+    with reading() as con:
+        return con.sql(
+            f"SELECT ds, moment, is_gone, count(*) FROM ({select}) GROUP BY ALL"
+        ).fetchall()
