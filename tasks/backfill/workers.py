@@ -79,7 +79,7 @@ class Worker:
         self.connection, theirs = _APART.Pipe()
         ends_with_us, self.alive = _APART.Pipe(duplex=False)
         self.process = _APART.Process(
-            target=_work,
+            target=work,
             args=(theirs, ends_with_us, self.shop, self.plan, self.slot),
             name=f"backfill {self.plan.plan_id} slot {self.slot}",
             daemon=True,
@@ -159,7 +159,8 @@ class _Telling:
         """The next one tells."""
 
 
-def _work(connection: Connection, alive: Connection, shop: Shop, plan: Plan, slot: int) -> None:
+def work(connection: Connection, alive: Connection, shop: Shop, plan: Plan, slot: int) -> None:
+    """What the process of a worker does: one job after the other, until nobody gives it any."""
     from tasks.progress import watched_by
 
     # Locks that libraries make here are then gone with this process, also if it is killed.
