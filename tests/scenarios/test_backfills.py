@@ -1,5 +1,6 @@
 """Three nights of the past: two at once, cancelled, killed, failed, resumed; the rows stay."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import pytest
 
 from tasks.backfill import ledger
 from tasks.backfill.driving import sweep
-from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Request, plan
 from tasks.lake.session import session
 from tasks.lake.tables import Lake
@@ -31,30 +31,22 @@ DAYS = [day(n) for n in range(FIRST, LAST + 1)]
 THEN = Request(DAYS[0], DAYS[-1], choice="all", as_of="then", max_active=2)
 
 
-@pytest.fixture(scope="module")
-def one_by_one(sample: Path, shared: Path) -> dict[date, Place]:
-    """For each date a shop whose last night is that of the date, its files just landed."""
-    places, before = {}, None
-    for n in range(FIRST, LAST + 1):
-        place = Place(shared / f"then-{n}")
+@pytest.fixture(scope="session")
+def first_night(sample: Path, shared: Path) -> Place:
+    """A shop that has run one night, of the first of the dates. Copy it; do not change it."""
+    place = Place(shared / "first-of-three")
 
-        def run(place: Place = place, n: int = n, before: Place | None = before) -> None:
-            if before is None:
-                found(place, 0, n + 1, sample)
-            else:
-                before.copy(place.root).landing.unlink()
-                found(place, 0, n + 1, sample)
-            assert run_apart(place, is_checked=False) == 0
+    def run() -> None:
+        assert run_apart(found(place, 0, FIRST + 1, sample), is_checked=False) == 0
 
-        once(place.root, run)
-        places[day(n)] = before = place
-    return places
+    once(place.root, run)
+    return place
 
 
 @pytest.fixture
-def shop(one_by_one: dict[date, Place], tmp_path: Path) -> Place:
-    """A shop that has run its nights one by one. Its history of them is what must stand."""
-    place = one_by_one[DAYS[-1]].copy(tmp_path / "shop")
+def shop(two_nights: Place, tmp_path: Path) -> Place:
+    """A shop that ran the last two of the dates, each when its files had just landed."""
+    place = two_nights.copy(tmp_path / "shop")
     fail_on_purpose(place)
     return place
 
@@ -68,13 +60,15 @@ def served_release(place: Place) -> str:
 
 
 def release_of(place: Place, ds: date) -> str:
-    """The release that the night of a date has made."""
+    """The release that the night of a date has published."""
     pinned = Lake(place.lake).pin("serve.publications")
     rows = Lake(place.lake).rows(pinned, {"ds": ds}).to_pylist()
     return str(next(row["release_id"] for row in rows if row["action"] == "publish"))
 
 
-def test_cancelled_killed_failed_and_resumed_it_makes_the_rows_of_each_night(shop: Place) -> None:
+def test_cancelled_killed_failed_and_resumed_it_makes_the_rows_of_each_night(
+    shop: Place, first_night: Place
+) -> None:
     serving = served_release(shop)
     fail_on_purpose(shop, DAYS[1])
     with polled(shop, most_active=2) as poller:
@@ -96,7 +90,7 @@ def test_cancelled_killed_failed_and_resumed_it_makes_the_rows_of_each_night(sho
         assert "on purpose" in str(newest_plan(shop.lake)[1].reason)
 
         fail_on_purpose(shop)
-        failed = Request(DAYS[0], DAYS[-1], choice="failed", as_of="then", max_active=2)
+        failed = replace(THEN, choice="failed")
         assert in_process(drive_unchecked, shop, failed) == 0
         (entry,) = newest_plan(shop.lake)
         assert (entry.ds, entry.state) == (DAYS[1], "done")
@@ -104,18 +98,29 @@ def test_cancelled_killed_failed_and_resumed_it_makes_the_rows_of_each_night(sho
     assert {state for _, state in poller.seen} >= {"waiting", "running", "done", "failed"}
     assert left_behind(shop.lake) == []
 
-    releases = {each.ds: each for each in _done(shop)}
-    for ds in DAYS:
-        entry = releases[ds]
-        assert entry.release_id is not None
-        mine = lists(shop.lake, ds, entry.release_id)
-        assert mine == lists(shop.lake, ds, release_of(shop, ds)), ds
+    done = {each.ds: each for each in ledger.every(Lake(shop.lake)) if each.state == "done"}
+    for ds, nightly in zip(DAYS, (first_night, shop, shop), strict=True):
+        mine = lists(shop.lake, ds, str(done[ds].release_id))
+        assert mine == lists(nightly.lake, ds, release_of(nightly, ds)), ds
         assert mine["serve.recommendations"]
-        assert (entry.outcome, entry.overlap) == ("swapped in", 1.0)
-        assert entry.compared_with == release_of(shop, ds)
+        assert done[ds].outcome == "swapped in"
+    assert [done[ds].overlap for ds in DAYS] == [None, 1.0, 1.0]
+    assert done[DAYS[1]].compared_with == release_of(shop, DAYS[1])
     assert served_release(shop) == serving
     assert not plan(shop_of(shop), THEN).has_work
 
 
-def _done(place: Place) -> list[Entry]:
-    return [each for each in ledger.every(Lake(place.lake)) if each.state == "done"]
+def test_a_night_and_a_backfill_at_once(place: Place, two_nights: Place) -> None:
+    """The night of today is as if there were no backfill, and the backfill as if no night."""
+    fail_on_purpose(place)
+    request = Request(DAYS[0], DAYS[0], as_of="then")
+    assert plan(shop_of(place), request).has_work
+    driver = start(drive_unchecked, place, request)
+    assert run_apart(place, is_checked=False) == 0
+    driver.join()
+    assert driver.exitcode == 0
+    (entry,) = newest_plan(place.lake)
+    assert (entry.state, entry.outcome) == ("done", "swapped in")
+    night = release_of(place, DAYS[-1])
+    assert night == release_of(two_nights, DAYS[-1]) == served_release(place)
+    assert lists(place.lake, DAYS[-1], night) == lists(two_nights.lake, DAYS[-1], night)
