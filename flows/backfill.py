@@ -37,7 +37,8 @@ SHOWN = ("ds", "state", "outcome", "n_users", "n_rows", "seconds", "overlap", "r
 def run_name() -> str:
     """What the run is called in Prefect's UI."""
     asked = flow_run.parameters
-    return f"backfill {asked.get('plan_id') or ''}{asked.get('first')} to {asked.get('last')}"
+    dates = f"{asked.get('first')} to {asked.get('last')}"
+    return f"backfill {asked.get('plan_id') or dates}"
 
 
 @flow(name="backfill", flow_run_name=run_name, persist_result=False, log_prints=False)

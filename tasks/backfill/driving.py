@@ -74,6 +74,7 @@ class Driving:
         self.shop, self.lake, self.plan, self.board = shop, shop.lake, plan, watched
         self.run_id = new_run_id()
         self.stopped: str | None = None
+        self.is_lost = False  # another process drives the plan now
         self.is_over = threading.Event()
         self.telling = threading.Lock()
         self.workers = [Worker(shop, plan, n + 1) for n in range(plan.max_active)]
@@ -196,6 +197,7 @@ class Driving:
                 asked = version != seen and any(each.cancel_asked_at for each in self.entries())
                 seen = version
             except LeaseError as error:
+                self.is_lost = True
                 self.stop(error.what)
                 return
             except NightrankError:
@@ -244,6 +246,8 @@ def _leave(run: Driving) -> None:
     """Nothing runs any more: say so, and tidy up."""
     for worker in run.workers:
         worker.close()
+    if run.is_lost:
+        return
     reason = run.stopped
 
     def left(each: Entry) -> Entry:
