@@ -54,6 +54,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "serve.comparisons",
         "serve.verdicts",
         "serve.publications",
+        "serve.holds",
         "ops.models",
         "ops.builds",
         "ops.checks",

@@ -201,16 +201,16 @@ STAGES = Table(
 NIGHTS = Table(
     name="ops.nights",
     kind="log",
-    grain="one run of a night that ended (a killed run leaves its stages, and no row here)",
+    grain="one run of a night that ended; one that died is noted by who finds that it did",
     key=("run_id",),
     sort_by=("ended_at", "run_id"),
     columns=(
         _RUN,
-        Column("outcome", "VARCHAR", "published, kept, held or failed", True),
+        Column("outcome", "VARCHAR", "published, kept, held, failed or died", True),
         Column("reason", "VARCHAR", "one sentence", True),
         Column("release_id", "VARCHAR", "the release, where one was made"),
         Column("started_at", "TIMESTAMPTZ", "when", True),
-        Column("ended_at", "TIMESTAMPTZ", "when", True),
+        Column("ended_at", "TIMESTAMPTZ", "when; died: when it was last heard of", True),
         _DS,
     ),
 )

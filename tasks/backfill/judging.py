@@ -23,11 +23,18 @@ from tasks.lake.session import session
 from tasks.lake.tables import Partition
 from tasks.night import Night
 from tasks.serve.gate import Facts, Verdict, verdicts
-from tasks.serve.publications import SERVING, Publication, history, note_once, time_after
+from tasks.serve.publications import (
+    BY_BACKFILL,
+    Publication,
+    deciding,
+    history,
+    is_of_its_date,
+    note,
+    time_after,
+)
 from tasks.shop import Shop, name_positives, parameters
 from tasks.transform import build_increments
 
-OF_A_DATE = (*SERVING, "backfill")
 Known = dict[str, Any]  # columns of ops.backfills
 
 
@@ -66,7 +73,7 @@ def _release_before(decisions: Sequence[Publication], entry: Entry) -> Publicati
     others = [
         each
         for each in decisions
-        if each.action in OF_A_DATE and each.ds <= entry.ds and each.release_id != entry.release_id
+        if is_of_its_date(each) and each.ds <= entry.ds and each.release_id != entry.release_id
     ]
     return max(others, key=lambda each: (each.ds, each.decided_at), default=None)
 
@@ -144,27 +151,26 @@ def _decided(
 
 def _swap_in(shop: Shop, plan: Plan, entry: Entry, new: Facts, verdict: str) -> None:
     assert entry.release_id is not None
-    decisions = _history(shop)
-    own = [each for each in decisions if each.release_id == entry.release_id]
-    of_date = [each for each in decisions if each.action in OF_A_DATE and each.ds == entry.ds]
-    if of_date and of_date[-1].release_id == entry.release_id:
-        return  # a run that was killed after it
-    note_once(
-        shop.lake,
-        own[-1] if own else None,
-        Publication(
+    what = f"swapping in {entry.ds} of backfill {plan.plan_id}"
+    with deciding(shop.lake, what) as still_ours:
+        decisions = _history(shop)
+        of_date = [each for each in decisions if is_of_its_date(each) and each.ds == entry.ds]
+        if of_date and of_date[-1].release_id == entry.release_id:
+            return  # a run that was killed after it had noted it
+        still_ours()
+        decision = Publication(
             release_id=entry.release_id,
             ds=entry.ds,
             action="backfill",
             reason=f"as known {plan.as_of}: {verdict}",
-            who=f"backfill {plan.plan_id}",
-            decided_at=time_after(decisions),
+            who=f"{BY_BACKFILL}{plan.plan_id}",
+            decided_at=time_after([each.decided_at for each in decisions]),
             model=entry.model or "",
             n_users=new.n_users,
             n_rows=new.n_rows,
             run_id=entry.run_id or "",
-        ),
-    )
+        )
+        note(shop.lake, decision)
 
 
 def _beside(shop: Shop, entry: Entry, before: Publication | None, old: Facts | None) -> Known:

@@ -213,7 +213,7 @@ def _chosen(shop: Shop, request: Request) -> list[date]:
     with session(shop.lake, shop.settings.compute) as s:
         released = {each.ds for each in history(s)}
         s.read("ops.nights")
-        failed_nights = dict(
+        last_nights = dict(
             s.rows("SELECT ds, arg_max(outcome, ended_at) FROM ops.nights GROUP BY ds")
         )
     entries = sorted(ledger.every(shop.lake), key=lambda each: each.planned_at)
@@ -221,11 +221,8 @@ def _chosen(shop: Shop, request: Request) -> list[date]:
     if request.choice == "missing":
         made = released | {each.ds for each in entries if each.state == "done"}
         return [day for day in days if day not in made]
-    return [
-        day
-        for day in days
-        if last.get(day, failed_nights.get(day) if day not in released else None) == "failed"
-    ]
+    nights = {day: each for day, each in last_nights.items() if day not in released}
+    return [day for day in days if last.get(day, nights.get(day)) in ("failed", "died")]
 
 
 def _entry(shop: Shop, made: Plan, place: int, ds: date) -> Entry:

@@ -158,6 +158,10 @@ class _Telling:
     def ended(self, stage: str, is_done: bool, note: str) -> None:
         """The next one tells."""
 
+    def said(self, text: str) -> None:
+        """A line, told as a stage is."""
+        self.connection.send(("stage", text))
+
 
 def work(connection: Connection, alive: Connection, shop: Shop, plan: Plan, slot: int) -> None:
     """What the process of a worker does: one job after the other, until nobody gives it any."""

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import duckdb
 import pyarrow as pa
 
 from tasks.errors import LeaseError, StorageError
@@ -234,9 +235,8 @@ class _Renewal:
             except _GoneError:
                 self.taken_by_another = True
                 return
-            except (
-                StorageError
-            ):  # it can pass; until it has, the lease runs out, and `lost` says so
+            except (StorageError, duckdb.Error, OSError):
+                # It can pass, as want of memory does; until it has, the lease runs out.
                 pause = RENEW_SECONDS / 5
             else:
                 self.renewed_at, pause = asked_at, RENEW_SECONDS

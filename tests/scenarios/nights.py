@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ CLOCKS = {
     "ended_at",
     "decided_at",
     "kept_at",
+    "taken_at",
+    "renewed_at",
+    "expires_at",
 }
 RUNS = {"run_id", "table_version", "seconds", "cpu_seconds", "peak_mb", "pins", "modified_at"}
 RUN_LOGS = ("ops.stages", "ops.nights", "ops.checks")
@@ -149,6 +153,11 @@ class Moment:
         return f"{self.stage}, {self.when} write {self.write}"
 
 
+def _is_of_the_night() -> bool:
+    """Whether it is the night that writes: a long one renews its lease from another thread."""
+    return threading.current_thread() is threading.main_thread()
+
+
 class _Killer:
     """Watches a night and kills the process at its moment."""
 
@@ -165,8 +174,13 @@ class _Killer:
     def ended(self, stage: str, is_done: bool, note: str) -> None:
         self.stage, self.n_writes = f"after {stage}", 0
 
+    def said(self, text: str) -> None:
+        pass
+
     def watch(self, replace: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any) -> Any:
+            if not _is_of_the_night():
+                return replace(*args)
             self.n_writes += 1
             self._kill("before")
             written = replace(*args)
@@ -227,7 +241,7 @@ class _Counter(_Killer):
 
     def watch(self, replace: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any) -> Any:
-            self.counts[self.stage] += 1
+            self.counts[self.stage] += _is_of_the_night()
             return replace(*args)
 
         return watched
@@ -266,3 +280,8 @@ def start(work: Callable[..., None], *args: Any) -> Any:
     process = _PROCESSES.Process(target=work, args=args)
     process.start()
     return process
+
+
+def event() -> Any:
+    """What processes that are started wait for or look at."""
+    return _PROCESSES.Event()

@@ -12,6 +12,7 @@ from tasks.backfill.plan import Request, plan
 from tasks.lake.session import session
 from tasks.lake.tables import Lake
 from tasks.serve.publications import history, served
+from tasks.serve.rollback import rollback
 from tests.conftest import once
 from tests.scenarios.backfills import (
     drive_unchecked,
@@ -108,6 +109,8 @@ def test_cancelled_killed_failed_and_resumed_it_makes_the_rows_of_each_night(
     assert done[DAYS[1]].compared_with == release_of(shop, DAYS[1])
     assert served_release(shop) == serving
     assert not plan(shop_of(shop), THEN).has_work
+    # what was swapped in is the release of its date
+    assert rollback(shop_of(shop), "a try", str(DAYS[1])).now.release_id == done[DAYS[1]].release_id
 
 
 def test_a_night_and_a_backfill_at_once(place: Place, two_nights: Place) -> None:

@@ -21,7 +21,7 @@ from tests.scenarios.nights import (
 MOMENTS = [
     Moment("ingest", 1),  # clean.events is written, its quarantine and accounting are not
     Moment("train bpr", when="moved"),
-    Moment("publish", 2),  # decided, and not yet served
+    Moment("publish", 3),  # decided, and not yet served
 ]
 
 
@@ -37,6 +37,8 @@ def test_a_killed_night_converges(
         assert run_and_die(place, None, moment, is_checked=is_checked) == -9
         assert run_apart(place, is_checked=is_checked) == 0
     assert contents(place.lake) == contents(two_nights.lake)
+    ended = f"SELECT outcome FROM ops.nights WHERE ds = '{day(6)}' ORDER BY ended_at"
+    assert place.ask(ended) == [("died",), ("published",)]  # told at once, and once
     assert place.ask("SELECT DISTINCT ds FROM serve.current") == [(day(6),)]
     served = "SELECT * FROM serve.current ORDER BY user_id, rank"
     assert place.ask(served) == two_nights.ask(served)

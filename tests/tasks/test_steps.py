@@ -21,9 +21,13 @@ from tasks.shop import Shop, open_shop
 class Told(Nobody):
     def __init__(self) -> None:
         self.moves: list[tuple[float, float, str]] = []
+        self.lines: list[str] = []
 
     def moved(self, done: float, total: float, note: str) -> None:
         self.moves.append((done, total, note))
+
+    def said(self, text: str) -> None:
+        self.lines.append(text)
 
 
 class Ui:
@@ -63,6 +67,12 @@ def test_a_stage_is_one_bar_that_moves_now_and_then(monkeypatch: pytest.MonkeyPa
     assert list(ui.bars.values()) == [[*range(1, 100, 5), 100]]
     assert ui.lines[0] == "train bpr: 1 %, step 1"
     assert ui.lines[-1] == "train bpr: 100 %, step 100"
+
+
+def test_whom_a_run_waits_for_stands_in_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    ui, told = Ui(monkeypatch), Told()
+    steps._InUi(told, "begin").said("waiting for run a")
+    assert (ui.lines, told.lines) == (["waiting for run a"], ["waiting for run a"])
 
 
 def test_a_ui_that_is_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,14 +135,16 @@ def test_a_release_that_was_replaced_may_be_decided_again(tmp_path: Path) -> Non
     assert note_once(lake, first, again) == again
 
 
-def test_a_damaged_list_is_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("slot", "serving"), [("a.parquet", 0), ("b.parquet", 1)])
+def test_a_damaged_list_is_made_anew(tmp_path: Path, slot: str, serving: int) -> None:
     lake = Lake(tmp_path)
-    write_release(lake, "r0")
-    note(lake, decision("r0"))
+    for number in range(serving + 1):
+        write_release(lake, f"r{number}")
+        note(lake, decision(f"r{number}", hours=number))
+        reconcile(lake, COMPUTE)
+    (current_folder(lake) / slot).write_bytes(b"PAR1 and no more")
     reconcile(lake, COMPUTE)
-    (current_folder(lake) / "a.parquet").write_bytes(b"PAR1 and no more")
-    reconcile(lake, COMPUTE)
-    assert shown(lake) == [("r0", "i1")]
+    assert shown(lake) == [(f"r{serving}", "i1")]
 
 
 def test_releases_take_the_two_slots_by_turns(tmp_path: Path) -> None:
