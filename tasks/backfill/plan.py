@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from models.registry import MODELS
 from tasks.backfill import ledger
 from tasks.backfill.apart import Pins, apart, has_data
 from tasks.backfill.ledger import Entry
@@ -94,8 +95,16 @@ def with_models(shop: Shop, models: Sequence[str]) -> Shop:
     """The shop as its nights are made again: with these models, each begun at random weights.
 
     The cold model is always trained. The published one is that of the settings, or the first that
-    is named where it is not among them.
+    is named where it is not among them. Raises UsageError where there is no such model.
     """
+    strangers = sorted(set(models) - set(MODELS))
+    if strangers:
+        raise UsageError(
+            f"no model named {', '.join(strangers)}",
+            where="--models",
+            unchanged="nothing was planned",
+            fix=f"the models are {', '.join(sorted(MODELS))}",
+        )
     train, publish = shop.settings.train, shop.settings.publish
     if models:
         cold = publish.cold_model
