@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from flows.commands import decisions, files, nights, tables
+from flows.commands import backfills, decisions, files, nights, tables
 from tasks.errors import as_ours
 from tasks.report.terminal import Terminal
 
-COMMANDS = (nights, decisions, files, tables)
+COMMANDS = (nights, decisions, backfills, files, tables)
 
 
 def entry() -> None:

@@ -8,7 +8,7 @@ from expectations.catalogue import stored
 from tasks.errors import QualityError
 from tasks.lake.literals import Value, literal
 from tasks.lake.session import write_views
-from tasks.lake.tables import Lake, Pinned, scan
+from tasks.lake.tables import Lake, Pinned
 from tasks.records import CheckResult, LandedFile
 from tasks.scratch import scratch
 from tasks.shop import Shop
@@ -61,6 +61,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ops.nights",
         "ops.leases",
         "ops.stages",
+        "ops.backfills",
     ),
 }
 _COMPARED = 15  # delivery dates: sources may deliver fortnightly
@@ -112,9 +113,9 @@ def _views(shop: Shop, ds: date, release: str | None) -> dict[str, str]:
     views = {"night.facts": _facts(shop, ds)}
     for name in stored():
         pinned = shop.lake.pin(name)
-        views[name] = scan(pinned.table, _nights_files(shop, pinned, ds, release))
+        views[name] = pinned.select(_nights_files(shop, pinned, ds, release))
         files = pinned.files(lambda found: found.get("ds", "") <= str(ds))
-        views[f"upto.{name.replace('.', '_')}"] = scan(pinned.table, files)
+        views[f"upto.{name.replace('.', '_')}"] = pinned.select(files)
     views["upto.ops_columns"] = _recent_columns(shop.lake.pin("ops.columns"), ds)
     views["upto.ops_drift"] = sql.read_table("ops.drift").replace("ops.columns", "upto.ops_columns")
     return views
@@ -123,7 +124,7 @@ def _views(shop: Shop, ds: date, release: str | None) -> dict[str, str]:
 def _recent_columns(pinned: Pinned, ds: date) -> str:
     """The columns of the night's files and of the newest deliveries before, to compare them."""
     recent = {str(day) for day in sorted(day for day in pinned.days() if day <= ds)[-_COMPARED:]}
-    return scan(pinned.table, pinned.files(lambda found: found["ds"] in recent))
+    return pinned.select(pinned.files(lambda found: found["ds"] in recent))
 
 
 def _nights_files(shop: Shop, pinned: Pinned, ds: date, release: str | None) -> list[str]:
@@ -151,13 +152,13 @@ def _views_of_files(
     paths = [file.path for file in files if file.delivered in (None, ds)]
     landed, quarantine = (shop.lake.pin(name) for name in ("ops.files", "ops.quarantine"))
     nights = (
-        f"SELECT * FROM ({scan(landed.table, landed.files())}) "
+        f"SELECT * FROM ({landed.select(landed.files())}) "
         f"WHERE list_contains({literal(paths)}::VARCHAR[], path) OR run_id = {literal(run_id)} "
         "QUALIFY row_number() OVER "
         "(PARTITION BY dataset, path ORDER BY ingested_at DESC, file_id) = 1"
     )
     misfits = (
-        f"SELECT misfits.* FROM ({scan(quarantine.table, quarantine.files())}) AS misfits "
+        f"SELECT misfits.* FROM ({quarantine.select(quarantine.files())}) AS misfits "
         f"SEMI JOIN ({nights}) AS nights USING (file_id)"
     )
     return {"ops.files": nights, "ops.quarantine": misfits}

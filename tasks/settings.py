@@ -202,6 +202,18 @@ class Checks(Frozen):
     ] = 0.5
 
 
+class Backfill(Frozen):
+    """How nights of the past are made again."""
+
+    max_active: Annotated[
+        int, Field(ge=1, le=64, description="nights at once, over all plans of the lake")
+    ] = 2
+    hours_after: Annotated[
+        float,
+        Field(ge=0, le=48, description="after a date, in which files without a date count as its"),
+    ] = 6.0
+
+
 class Settings(Frozen):
     """All settings of one environment."""
 
@@ -215,6 +227,7 @@ class Settings(Frozen):
     publish: Publish = Publish()
     gate: Gate = Gate()
     checks: Checks = Checks()
+    backfill: Backfill = Backfill()
 
     @model_validator(mode="after")
     def _published_models_are_trained(self) -> "Settings":

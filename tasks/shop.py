@@ -8,6 +8,7 @@ from pathlib import Path
 import sql
 from models.registry import MODELS
 from tasks.errors import SettingsError
+from tasks.lake.borrowed import Borrowed
 from tasks.lake.literals import Value
 from tasks.lake.session import Session
 from tasks.lake.tables import Lake, fingerprint
@@ -29,6 +30,7 @@ _NOT_IN_RECIPE: dict[str, bool | set[str]] = {
     "paths": True,
     "compute": True,
     "mapping": True,
+    "backfill": True,
     "train": {"checkpoint_seconds", "checkpoint_steps"},
 }
 Parameters = dict[str, Value]
@@ -40,11 +42,12 @@ class Shop:
 
     settings: Settings
     mapping: Mapping
+    lender: Borrowed | None = None  # of what is read and not made, where a backfill works apart
 
     @property
     def lake(self) -> Lake:
         """The folder of tables."""
-        return Lake(self.settings.paths.lake)
+        return Lake(self.settings.paths.lake, self.lender)
 
     @property
     def landing(self) -> Path:
@@ -55,7 +58,8 @@ class Shop:
     def recipe(self) -> str:
         """A hash of all that decides what a release holds, the data left out."""
         settings = self.settings.model_dump_json(exclude=_NOT_IN_RECIPE)
-        return fingerprint([settings, self.mapping.model_dump_json(), _code_hash()])
+        known = [] if self.lender is None else [f"as known {self.lender.as_of}"]
+        return fingerprint([settings, self.mapping.model_dump_json(), _code_hash(), *known])
 
 
 def open_shop(

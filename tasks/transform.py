@@ -133,11 +133,7 @@ def _inputs_by_day(
     table: Table, inputs: Sequence[Pinned], ds: date, params: Parameters
 ) -> dict[date, str]:
     """For every day up to `ds` that any input has, a hash of the files its rows come from."""
-    # Below their tables: a lake that was moved is made of the same files.
-    days = [
-        {day: [path.removeprefix(str(pinned.folder)) for path in paths] for day, paths in found}
-        for pinned, found in ((pinned, pinned.days().items()) for pinned in inputs)
-    ]
+    days = [pinned.inputs() for pinned in inputs]
     by_day = {
         day: fingerprint([path for each in days for path in each.get(day, [])])
         for day in sorted({day for each in days for day in each})

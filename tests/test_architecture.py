@@ -46,6 +46,8 @@ def test_only_steps_and_the_places_on_a_gpu_know_prefect_among_tasks() -> None:
         if name.split(".")[0] == "prefect"
     }
     assert knowing == {
+        "flows/backfill.py",
+        "flows/commands/backfills.py",
         "flows/commands/nights.py",
         "flows/nightly.py",
         "tasks/gpu.py",

@@ -37,7 +37,6 @@ from tasks.estimate.values import (
     policy_values,
 )
 from tasks.lake.literals import render
-from tasks.lake.tables import scan
 from tasks.records import TableVersion
 from tasks.shop import Parameters, Shop
 
@@ -111,7 +110,7 @@ def _read(log: Log, challenger: Lists, champion: Lists) -> None:
     pinned = log.lake.pin("serve.trials")
     releases = {challenger.release_id, champion.release_id}
     files = pinned.files(lambda found: found["release_id"] in releases)
-    log.s.view("serve.trials", scan(pinned.table, files))
+    log.s.view("serve.trials", pinned.select(files))
     log.s.read("train.holdout", since=log.ds, upto=log.ds)
 
 

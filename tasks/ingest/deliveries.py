@@ -11,7 +11,7 @@ from tasks.errors import SourceError
 from tasks.ingest.formats import endings
 from tasks.lake.session import Session
 from tasks.lake.tables import fingerprint
-from tasks.mapping import Events, Impressions, Mapping
+from tasks.mapping import Events, Impressions, Mapping, Source
 from tasks.records import LandedFile
 
 OCCURRENCES = ("events", "impressions")
@@ -205,8 +205,12 @@ def _arrived_at(file: LandedFile, mapping: Mapping) -> datetime:
     """The end of the date in the path, in the source's zone; else the file's own time."""
     if file.delivered is None:
         return file.modified_at
-    source = mapping.sources()[file.dataset]
+    return end_of(file.delivered, mapping.sources()[file.dataset])
+
+
+def end_of(day: date, source: Source) -> datetime:
+    """When a date ends where a source is: the time at which its files of that date arrive."""
     of_times = source.time.zone if isinstance(source, Events | Impressions) else "UTC"
     zone = ZoneInfo(source.arrived.zone or of_times)
-    end = datetime.combine(file.delivered + timedelta(days=1), time(), zone)
+    end = datetime.combine(day + timedelta(days=1), time(), zone)
     return end.astimezone(UTC)

@@ -7,6 +7,7 @@ file, in the same place, and none has come after it.
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,6 +44,13 @@ def newest(folder: Path) -> Opened:
     if kept is not None and _is_newest(folder, kept):
         return kept.found
     return keep(folder, DeltaTable(str(folder)))
+
+
+@lru_cache(maxsize=64)
+def at_version(folder: Path, version: int) -> Opened:
+    """One version of the table in a folder, which never changes. Raises what delta-rs raises."""
+    delta = DeltaTable(str(folder), version=version)
+    return Opened(version, pa.table(delta.get_add_actions(flatten=True)))
 
 
 def keep(folder: Path, delta: DeltaTable) -> Opened:

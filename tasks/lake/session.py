@@ -13,7 +13,7 @@ from expectations.catalogue import LAYERS
 from tasks.errors import StorageError
 from tasks.lake.connection import attached, connect
 from tasks.lake.literals import Value, identifier, literal, render
-from tasks.lake.tables import Lake, Pinned, scan
+from tasks.lake.tables import Lake, Pinned
 from tasks.scratch import scratch
 from tasks.settings import Compute
 
@@ -51,7 +51,7 @@ class Session:
         if pinned is None or newest:
             pinned = self.lake.pin(name)
         self.pins[name] = pinned
-        self.view(name, scan(pinned.table, pinned.files(_between(since, upto))))
+        self.view(name, pinned.select(pinned.files(_between(since, upto))))
         return pinned
 
     def read_pinned(self, pinned: Pinned, days: Collection[date]) -> None:
@@ -59,7 +59,7 @@ class Session:
         self.pins[pinned.table.name] = pinned
         wanted = {str(day) for day in days}
         files = pinned.files(lambda partition: partition["ds"] in wanted)
-        self.view(pinned.table.name, scan(pinned.table, files))
+        self.view(pinned.table.name, pinned.select(files))
 
     @contextmanager
     def at_most(self, mib: int) -> Iterator[None]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from expectations.catalogue import Table, catalogue
 from tasks.errors import ConflictError, StorageError
 from tasks.lake import opened
 from tasks.lake.connection import reading
+from tasks.lake.known import Known
 from tasks.lake.literals import identifier, literal
 from tasks.lake.opened import Opened
 from tasks.records import TableVersion
@@ -48,17 +49,40 @@ class Pinned:
     folder: Path
     version: int
     actions: pa.Table = field(compare=False)  # what the log says of every file
+    known: Known | None = None  # of a borrowed table: what of it is shown
 
     def __str__(self) -> str:
-        return f"{self.table.name}@{self.version}"
+        name = f"{self.table.name}@{self.version}"
+        return name if self.known is None else f"{name}{self.known}"
 
     def files(self, keep: Callable[[dict[str, str]], bool] | None = None) -> list[str]:
         """Paths of the Parquet files, those of the partitions that `keep` takes."""
         # The log writes them relative to the folder, and escaped as a URL is.
         found = sorted(unquote(path) for path in self.actions.column("path").to_pylist())
         return [
-            str(self.folder / path) for path in found if keep is None or keep(partition_of(path))
+            str(self.folder / path)
+            for path in found
+            if self._is_shown(path) and (keep is None or keep(partition_of(path)))
         ]
+
+    def _is_shown(self, path: str) -> bool:
+        return self.known is None or self.known.has_day(partition_of(path).get("ds"))
+
+    def select(self, files: Sequence[str]) -> str:
+        """A SELECT over these of its files, as far as their rows are shown."""
+        text = scan(self.table, files)
+        return text if self.known is None else self.known.select(text, self.table.column_names)
+
+    def inputs(self) -> dict[date, list[str]]:
+        """What the rows of each `ds` partition come from: equal texts, equal rows."""
+        # Below their table: a lake that was moved is made of the same files.
+        return {
+            day: [
+                *(path.removeprefix(str(self.folder)) for path in paths),
+                *([] if self.known is None else self.known.marks(day)),
+            ]
+            for day, paths in self.days().items()
+        }
 
     def partition(self, path: str) -> dict[str, str]:
         """The partition values of one of its files."""
@@ -87,11 +111,19 @@ def fingerprint(parts: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
+class Lender(Protocol):
+    """Another lake, some of whose tables stand in for those of a lake: to read, never to write."""
+
+    def lent(self, name: str) -> Pinned | None:
+        """The table as it is lent; None where the borrower has its own."""
+
+
 @dataclass(frozen=True)
 class Lake:
     """The folder of tables. Nothing else builds a path to one."""
 
     root: Path
+    lender: Lender | None = None
 
     def path(self, name: str) -> Path:
         """Where a table lies."""
@@ -103,7 +135,10 @@ class Lake:
         return arrow_schema(name)
 
     def pin(self, name: str) -> Pinned:
-        """The newest version of a table; an absent table is made, empty."""
+        """The newest version of a table, or the one that is lent; an absent one is made, empty."""
+        lent = None if self.lender is None else self.lender.lent(name)
+        if lent is not None:
+            return lent
         table, folder = catalogue()[name], self.path(name)
         try:
             found = opened.newest(folder)
@@ -147,6 +182,13 @@ class Lake:
         first, StorageError when the table cannot be written.
         """
         table = pinned.table
+        if pinned.known is not None:
+            raise StorageError(
+                f"{table.name} is borrowed: it is read and never written",
+                where=str(self.root),
+                unchanged=f"{table.name} is as it was",
+                fix="report this as a defect of nightrank",
+            )
         counter = _Counter()
         try:
             delta = opened.taken(pinned.folder, pinned.version)
@@ -205,7 +247,7 @@ class Lake:
         if not files:
             return schema.empty_table()
         with reading() as con:
-            return con.sql(scan(pinned.table, files)).to_arrow_table().cast(schema)
+            return con.sql(pinned.select(files)).to_arrow_table().cast(schema)
 
     def _unreadable(self, name: str, error: Exception) -> StorageError:
         return StorageError(

@@ -25,6 +25,7 @@ from tasks.scratch import replacing
 from tasks.settings import Compute
 
 SERVING = ("publish", "force", "rollback")
+BY_BACKFILL = "backfill "  # how `who` begins where a plan of a backfill decided
 DECIDING = "what is served"  # the lease of who decides about it
 SETTLE_SECONDS = 1.0  # in which a query has opened the slots and read the pointer
 ROW_GROUP = 20_480  # rows; a look-up of one user reads one group
@@ -57,6 +58,15 @@ def history(s: Session) -> list[Publication]:
 def served(decisions: list[Publication]) -> Publication | None:
     """The release that is served: the last publish, force or rollback."""
     return next((each for each in reversed(decisions) if each.action in SERVING), None)
+
+
+def is_of_its_date(decision: Publication) -> bool:
+    """Whether it made a release that of its date: served, or judged and swapped in by a backfill.
+
+    A night of an old date that is run again is not judged: its release is kept aside.
+    """
+    is_swapped_in = decision.action == "backfill" and decision.who.startswith(BY_BACKFILL)
+    return decision.action in SERVING or is_swapped_in
 
 
 def list_is_whole(lake: Lake, publication: Publication) -> bool:

@@ -11,6 +11,7 @@ from tasks.serve.publications import (
     Publication,
     deciding,
     history,
+    is_of_its_date,
     list_is_whole,
     make_ready,
     note,
@@ -99,15 +100,15 @@ def _served_and_target(
 
 
 def _named(decisions: list[Publication], to: str) -> Publication:
-    """The last release of a date that was served, else the last that was kept aside; or by name."""
+    """The release of a date, else the last that was kept aside for it; or by name."""
     of = [each for each in decisions if each.release_id == to]
     if not of:
         ds = parse_day(to, where="--to")
         of = [each for each in decisions if each.ds == ds]
-    for actions in (SERVING, ("backfill",)):
-        found = [each for each in of if each.action in actions]
-        if found:
-            return found[-1]
+    kept_aside = [each for each in of if each.action == "backfill"]
+    found = [each for each in of if is_of_its_date(each)] or kept_aside
+    if found:
+        return found[-1]
     if of:
         fix = 'nightrank publish --force "why" serves a release that was held'
         raise _refused(f"no release of {to} was ever served or kept aside: it was held", fix)

@@ -360,6 +360,20 @@ def nights(results: Results) -> Chapter:
     return Chapter(Origin(), [Table(("which", "CPU s"), [*rows, ratio])])
 
 
+def backfills(results: Results) -> Chapter:
+    """Fourteen nights of the past, by the command and as plain function calls."""
+    columns = ("cpu_seconds", "seconds", "peak_mb")
+    rows: list[tuple[object, ...]] = [
+        (n, name, *(each[name][column] for column in columns))
+        for n, each in enumerate(results["rounds"], 1)
+        for name in ("plain", "command")
+    ]
+    head = ("round", "how", "CPU s", "s", "MB at most")
+    goal = Goal("CPU s of the command over plain calls", results["cpu_seconds_ratio"], 1.1, True)
+    wall = Goal("s of the command over plain calls", results["seconds_ratio"], 1.1, True)
+    return Chapter(Origin(), [Table(head, rows)], [goal, wall])
+
+
 def propensities(results: Results) -> Chapter:
     """Estimators of propensities against the truth: means over shops."""
     columns = ("naive", "ips", "snips", "mean_weight", "ess", "clipped", "mae")
@@ -385,6 +399,6 @@ CHAPTERS: dict[str, Callable[[Results], Chapter]] = {
         *(baselines, sasrec_quality, sasrec_speed, recbole_speed, topk),
         *(known_causes, causalrec_quality, causalrec_speed),
         *(known_truth, propensities, coat, gate_power),
-        *(night, nights, whole_night, ingest, growth),
+        *(night, nights, whole_night, ingest, growth, backfills),
     )
 }

@@ -1,0 +1,364 @@
+"""Drive a plan: nights side by side, each begun as soon as one before it has ended.
+
+Whoever drives holds a lease on the plan; each night that runs holds one of the places that all
+plans of the lake share. Waiting nights, running ones and those that ended stand in ops.backfills as
+they are. Told to stop, by a signal or through that table, it ends the processes of its nights: what
+they were at can be done again.
+"""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any
+
+from tasks.backfill import ledger
+from tasks.backfill.board import Board, board
+from tasks.backfill.ledger import Entry
+from tasks.backfill.plan import Plan, Planned, plans_folder, read, unknown, with_models
+from tasks.backfill.workers import GoneError, JudgeJob, NightJob, Worker, died
+from tasks.errors import BackfillError, LeaseError, NightrankError, as_ours
+from tasks.lake import leases
+from tasks.lake.tables import Lake
+from tasks.night import new_run_id, refresh
+from tasks.shop import Shop
+
+PLACES = "backfill"  # the lease that nights of all plans share
+LOOK_SECONDS = 0.5  # between two looks for somebody who asks to stop
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def plan_lease(plan_id: str) -> str:
+    """The lease that whoever drives a plan holds."""
+    return f"backfill plan {plan_id}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a plan stands when it is left; `stopped`: why, before its end."""
+
+    plan: Plan
+    entries: tuple[Entry, ...]
+    stopped: str | None = None
+
+    def count(self, state: ledger.State) -> int:
+        """Nights in a state."""
+        return sum(each.state == state for each in self.entries)
+
+    def problem(self) -> BackfillError | None:
+        """What went wrong, where a night failed."""
+        failed = [each for each in self.entries if each.state == "failed"]
+        if not failed:
+            return None
+        one = failed[0]
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return BackfillError(
+            f"{len(failed)} of {len(self.entries)} nights failed: {one.ds}: {one.reason}{more}",
+            where=f"plan {self.plan.plan_id} in ops.backfills",
+            unchanged="the other nights stand, and what is served stays served",
+            fix="mend what is said above; the same command with --failed makes them again",
+        )
+
+
+class Driving:
+    """A plan while it is driven; `night` may be called by as many threads as nights are active."""
+
+    def __init__(self, shop: Shop, plan: Plan, watched: Board) -> None:
+        self.shop, self.lake, self.plan, self.board = shop, shop.lake, plan, watched
+        self.run_id = new_run_id()
+        self.stopped: str | None = None
+        self.is_lost = False  # another process drives the plan now
+        self.is_over = threading.Event()
+        self.telling = threading.Lock()
+        self.workers = [Worker(shop, plan, n + 1) for n in range(plan.max_active)]
+        self.idle: SimpleQueue[Worker] = SimpleQueue()
+        for worker in self.workers:
+            self.idle.put(worker)
+
+    def is_stopped(self) -> bool:
+        """Whether nothing is to be begun any more."""
+        return self.stopped is not None
+
+    def entries(self) -> list[Entry]:
+        """How the plan stands."""
+        return ledger.of_plan(self.lake, self.plan.plan_id)
+
+    def waiting(self) -> list[date]:
+        """The nights that wait, in their order."""
+        return [each.ds for each in self.entries() if each.state == "waiting"]
+
+    def night(self, ds: date, moved: Callable[[str], None] | None = None) -> Entry:
+        """Make one night as soon as a process and a place are free; returns how it stands then."""
+        worker, run_id = self.idle.get(), new_run_id()
+        try:
+            with self._place(run_id, f"makes {ds} of backfill {self.plan.plan_id}"):
+                entry = self._begin(ds, run_id, worker.slot)
+                if entry is None:
+                    return next(each for each in self.entries() if each.ds == ds)
+                return self._make(worker, entry, moved)
+        finally:
+            self.idle.put(worker)
+
+    @contextmanager
+    def _place(self, run_id: str, what: str) -> Iterator[None]:
+        """One of the places of all plans; without it where the plan is stopped."""
+        places = self.shop.settings.backfill.max_active
+        try:
+            while not self.is_stopped() and leases.take(
+                self.lake, PLACES, run_id, what=what, places=places
+            ):
+                time.sleep(leases.POLL_SECONDS)
+            yield
+        finally:
+            leases.give_back(self.lake, PLACES, run_id)
+
+    def _begin(self, ds: date, run_id: str, slot: int) -> Entry | None:
+        if self.is_stopped():
+            return None
+        entry = ledger.take(self.lake, self.plan.plan_id, ds, run_id, slot)
+        if entry is not None:
+            self._tell(self.board.began, entry)
+        return entry
+
+    def _make(self, worker: Worker, entry: Entry, also: Callable[[str], None] | None) -> Entry:
+        def moved(stage: str) -> None:
+            self._tell(self.board.moved, entry, stage)
+            if also is not None:
+                also(stage)
+
+        try:
+            made = worker(NightJob(entry.ds, entry.run_id or ""), moved)
+        except GoneError as gone:
+            ended = self._gone(entry, gone)
+        except Exception as error:
+            ended = ledger.end(self.lake, entry, "failed", reason=as_ours(error).what)
+        else:
+            facts = dict(vars(made))
+            untrained = "; ".join(facts.pop("untrained"))
+            ended = ledger.end(self.lake, entry, "done", reason=untrained or None, **facts)
+        self._tell(self.board.ended, ended, self.entries())
+        return ended
+
+    def _gone(self, entry: Entry, gone: GoneError) -> Entry:
+        if self.stopped is not None:
+            return ledger.end(self.lake, entry, "cancelled", reason=self.stopped)
+        return ledger.end(self.lake, entry, "failed", reason=died(entry.ds, gone).what)
+
+    def judge(self) -> None:
+        """The last pass, in date order, over the nights that are done and not judged yet."""
+        todo = [each for each in self.entries() if each.state == "done" and each.outcome is None]
+        if not todo or self.is_stopped():
+            return
+        worker = self.idle.get()
+        try:
+            with self._place(self.run_id, f"judges backfill {self.plan.plan_id}"):
+                for entry in sorted(todo, key=lambda each: each.ds):
+                    if self.is_stopped():
+                        return
+                    self._tell(self.board.moved, entry, "judge")
+                    known = worker(JudgeJob(entry), lambda _: None)
+                    ledger.facts(self.lake, entry, **known)
+        except GoneError as gone:
+            if not self.is_stopped():
+                raise BackfillError(
+                    f"releases could not be judged: {gone}",
+                    where=f"plan {self.plan.plan_id}",
+                    unchanged="the nights stand; none is swapped in that was not judged",
+                    fix="run the same command again: it goes on from here",
+                ) from gone
+        finally:
+            self.idle.put(worker)
+
+    def result(self) -> Result:
+        """How the plan stands, for those who asked for it."""
+        return Result(self.plan, tuple(self.entries()), self.stopped)
+
+    def stop(self, reason: str) -> None:
+        """Begin no night any more, and end those that run."""
+        if self.stopped is None:
+            self.stopped = reason
+        for worker in self.workers:
+            worker.kill()
+
+    def watch(self) -> None:
+        """Look until the end whether somebody asks to stop, or another took the plan."""
+        seen = -1
+        while not self.is_over.wait(LOOK_SECONDS):
+            try:
+                leases.ensure(self.lake, plan_lease(self.plan.plan_id), self.run_id)
+                version = self.lake.pin(ledger.TABLE).version
+                asked = version != seen and any(each.cancel_asked_at for each in self.entries())
+                seen = version
+            except LeaseError as error:
+                self.is_lost = True
+                self.stop(error.what)
+                return
+            except NightrankError:
+                continue  # a look that failed is made again
+            if asked:
+                self.stop("somebody asked to cancel the plan")
+                return
+
+    def _tell(self, what: Callable[..., None], *told: Any) -> None:
+        with self.telling:
+            what(*told)
+
+
+@contextmanager
+def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
+    """Have the plan to oneself, its processes and its folder; left, it stands as it was left.
+
+    Raises LeaseError where another process drives it.
+    """
+    plan = planned.plan
+    shop = with_models(shop, plan.request.models)
+    sweep(shop.lake)
+    run = Driving(shop, plan, board())
+    what = f"drives backfill {plan.plan_id}"
+    with leases.leased(shop.lake, plan_lease(plan.plan_id), run.run_id, what=what, wait_seconds=0):
+        if planned.is_old:
+            ledger.ready(shop.lake, plan.plan_id)
+        else:
+            ledger.write(shop.lake, planned.entries)
+        run.board.planned(plan, run.entries(), planned.is_old)
+        watcher = threading.Thread(target=run.watch, daemon=True)
+        watcher.start()
+        try:
+            with _stopped_by_signals(run):
+                yield run
+        except BaseException:
+            run.stop("an error stopped the plan")
+            raise
+        finally:
+            run.is_over.set()
+            watcher.join()
+            _leave(run)
+
+
+def _leave(run: Driving) -> None:
+    """Nothing runs any more: say so, and tidy up."""
+    for worker in run.workers:
+        worker.close()
+    if run.is_lost:
+        return
+    reason = run.stopped
+
+    def left(each: Entry) -> Entry:
+        if reason is None or each.state not in ("waiting", "running"):
+            return each
+        return replace(each, state="cancelled", reason=reason)
+
+    entries = ledger.change(run.lake, run.plan.plan_id, left)
+    if all(each.has_ended for each in entries) or any(each.cancel_asked_at for each in entries):
+        remove_folder(run.lake, run.plan.plan_id)
+    refresh(run.shop)
+
+
+def drive(shop: Shop, planned: Planned) -> Result:
+    """Drive a plan to its end in threads of this process, without Prefect."""
+    with driving(shop, planned) as run:
+        with ThreadPoolExecutor(run.plan.max_active) as pool:
+            list(pool.map(run.night, run.waiting()))
+        run.judge()
+    return run.result()
+
+
+@contextmanager
+def _stopped_by_signals(run: Driving) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the plan in order; only the main thread can be told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(number: int, _frame: FrameType | None) -> None:
+        # Apart: what it takes may be held by the very thread that the signal has interrupted.
+        why = f"stopped by {signal.Signals(number).name}"
+        threading.Thread(target=run.stop, args=(why,), daemon=True).start()
+
+    before = {number: signal.signal(number, told) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def sweep(lake: Lake) -> list[str]:
+    """Put right what dead runs left: their running nights wait, folders nobody needs are gone.
+
+    Returns a line for each thing that was found.
+    """
+    by_plan = _by_plan(lake)
+    driven = {each.name for each in leases.holders(lake) if not each.is_dead()}
+    said = []
+    for plan_id, entries in by_plan.items():
+        if plan_lease(plan_id) in driven:
+            continue
+        running = [each.ds for each in entries if each.state == "running"]
+        if running:
+            ledger.bury(lake, plan_id)
+            days = ", ".join(map(str, running))
+            said.append(f"plan {plan_id}: the process that made {days} died; it waits")
+    leases.bury(lake, plan_lease(""), lambda _: None)
+    for folder in _folders(lake):
+        known = by_plan.get(folder, [])
+        is_over = all(each.has_ended for each in known)
+        if is_over and plan_lease(folder) not in driven:
+            remove_folder(lake, folder)
+            said.append(f"the folder of plan {folder}, which nobody needs, was removed")
+    return said
+
+
+def _folders(lake: Lake) -> list[str]:
+    there = plans_folder(lake)
+    return sorted(each.name for each in there.iterdir()) if there.is_dir() else []
+
+
+def remove_folder(lake: Lake, plan_id: str) -> None:
+    """Remove what a plan worked in."""
+    shutil.rmtree(plans_folder(lake) / plan_id, ignore_errors=True)
+
+
+def cancel(shop: Shop, plan_id: str, patience: float = 60.0) -> Result:
+    """Cancel a plan from anywhere: what waits is not begun, and what runs is stopped.
+
+    Waits until nothing of it runs. Raises UsageError where there is no such plan.
+    """
+    lake = shop.lake
+    if not ledger.of_plan(lake, plan_id):
+        raise unknown(plan_id)
+    ledger.ask_to_cancel(lake, plan_id, "it was cancelled")
+    until = time.monotonic() + patience
+    while _is_driven(lake, plan_id) and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+    sweep(lake)
+    if not _is_driven(lake, plan_id):
+        remove_folder(lake, plan_id)
+    entries = ledger.of_plan(lake, plan_id)
+    return Result(read(entries), tuple(entries), "it was cancelled")
+
+
+def _is_driven(lake: Lake, plan_id: str) -> bool:
+    held = leases.holders(lake, plan_lease(plan_id))
+    return any(not each.is_dead() for each in held)
+
+
+def plans(lake: Lake) -> list[Result]:
+    """Every plan as it stands, newest first."""
+    by_plan = _by_plan(lake).values()
+    found = [Result(read(entries), tuple(entries)) for entries in by_plan]
+    return sorted(found, key=lambda each: each.plan.planned_at, reverse=True)
+
+
+def _by_plan(lake: Lake) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in ledger.every(lake):
+        found.setdefault(entry.plan_id, []).append(entry)
+    return found

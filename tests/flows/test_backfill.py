@@ -1,0 +1,94 @@
+"""Backfills through Prefect and by the command: a real server, real processes for the nights."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.cli import main
+from tasks.backfill import ledger, workers
+from tasks.lake.tables import Lake
+from tests.scenarios.backfills import fail_on_purpose, left_behind, unchecked_work
+from tests.tasks.backfill.conftest import History, day
+
+FIRST, LAST = 8, 10
+
+pytestmark = pytest.mark.prefect
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
+    shop = History(tmp_path / "shop")
+    shop.land(0, LAST - 1)
+    shop.ingest()
+    monkeypatch.setattr(workers, "work", unchecked_work)
+    return shop
+
+
+def run(shop: History, *arguments: str) -> int:
+    paths = ("--settings", str(shop.place.settings), "--landing", str(shop.place.landing))
+    return main(["backfill", *arguments, *paths, "--lake", str(shop.place.lake)])
+
+
+def test_what_the_command_and_prefect_tell(
+    history: History, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefect import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    lake, dates = Lake(history.place.lake), [str(day(n)) for n in range(FIRST, LAST + 1)]
+    fail_on_purpose(history.place, day(FIRST))
+
+    assert run(history, dates[0], dates[2], "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert re.search(rf"{dates[0]} │ waiting", told)
+    assert re.search(rf"{dates[2]} │ empty .*no event", told)
+    assert "no night has been timed yet" in told
+    assert ledger.every(lake) == []
+
+    with prefect_test_harness(server_startup_timeout=180):
+        assert run(history, dates[0], dates[2]) == 1
+        out, err = capsys.readouterr()
+        assert "1 of 3 nights failed" in err
+        assert re.search(rf"{dates[1]} │ done .*swapped in", out)
+        assert run(history, dates[0], dates[1], "--keep-aside") == 1  # it fails once more
+        fail_on_purpose(history.place)
+        assert run(history, dates[0], dates[0], "--failed", "--keep-aside") == 0
+        assert re.search(rf"{dates[0]} │ done .*kept aside", capsys.readouterr().out)
+        with get_client(sync_client=True) as client:
+            nights = {(each.name, each.state_name) for each in client.read_task_runs()}
+            flows = sorted(str(each.state_name) for each in client.read_flow_runs())
+            keys = {each.key for each in client.read_artifacts() if each.key is not None}
+    assert nights >= {
+        (f"night {dates[0]}", "Failed"),
+        (f"night {dates[0]}", "Completed"),
+        (f"night {dates[1]}", "Completed"),
+    }
+    assert flows == ["Completed", "Failed", "Failed"]
+    assert keys == {"backfill", "backfill-nights"}
+    assert left_behind(history.place.lake) == []
+
+    assert run(history, dates[0], dates[1]) == 0
+    assert "nothing to do: no night" in capsys.readouterr().out
+    assert run(history, "--list") == 0
+    assert "1 failed, 1 done, 1 empty" in capsys.readouterr().out
+    assert run(history, dates[0], dates[1], "--all", "--as-of", "then", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "2 nights of backfills with the same models" in told
+    assert re.search(r"total: \d+\.\d minutes with 2 at once", told)
+
+
+def test_wrong_requests_are_usage_errors(
+    history: History, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, told in (
+        ([], "no night is named"),
+        (["2026-01-05", "2026-01-01"], "are 0 nights"),
+        (["yesterday"], "is no date"),
+        (["2026-01-05", "--models", "magic"], "magic"),
+        (["2026-01-05", "--max-active", "0"], "0 nights at once"),
+        (["--show", "x"], "no plan x"),
+        (["--cancel", "x"], "no plan x"),
+    ):
+        assert run(history, *arguments) == 2, arguments
+        assert told in capsys.readouterr().err

@@ -1,0 +1,205 @@
+"""Which nights a plan has, when it goes on, and how its nights change hands; no night is made."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from tasks.backfill import ledger
+from tasks.backfill.apart import closes
+from tasks.backfill.driving import cancel, plan_lease, plans, sweep
+from tasks.backfill.ledger import Entry
+from tasks.backfill.plan import Planned, plans_folder, resume, with_models
+from tasks.errors import UsageError
+from tasks.lake import leases
+from tasks.serve.publications import Publication, note
+from tests.tasks.backfill.conftest import History, day
+
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> History:
+    """Six days in the lake. Do not change it."""
+    shop = History(tmp_path_factory.mktemp("landed") / "shop")
+    shop.land(0, 5)
+    shop.ingest()
+    return shop
+
+
+@pytest.fixture
+def shop(landed: History, tmp_path: Path) -> History:
+    """The same in a lake of its own."""
+    copy = landed.place.copy(tmp_path / "copy")
+    found = object.__new__(History)
+    found.root, found.place = copy.root, copy
+    return found
+
+
+def states(planned: Planned) -> dict[date, str]:
+    return {each.ds: each.state for each in planned.entries}
+
+
+def write(shop: History, planned: Planned, *changed: Entry) -> list[Entry]:
+    new = {each.ds: each for each in changed}
+    entries = [new.get(each.ds, each) for each in planned.entries]
+    ledger.write(shop.shop.lake, entries)
+    return entries
+
+
+def done(entry: Entry) -> Entry:
+    return replace(entry, state="done", outcome="swapped in", n_rows=1)
+
+
+def failed(entry: Entry) -> Entry:
+    return replace(entry, state="failed", reason="why")
+
+
+def test_dates_without_events_are_empty_and_no_error(shop: History) -> None:
+    planned = shop.plan(4, 7)
+    assert states(planned) == {
+        day(4): "waiting",
+        day(5): "waiting",
+        day(6): "empty",
+        day(7): "empty",
+    }
+    assert planned.entries[2].reason == f"no event of {day(6)} is in the lake"
+    assert not shop.plan(6, 7).has_work
+
+
+def test_the_order_is_the_plans(shop: History) -> None:
+    newest = shop.plan(2, 4, is_newest_first=True)
+    assert [each.ds for each in newest.entries] == [day(4), day(3), day(2)]
+    assert [each.place for each in newest.entries] == [0, 1, 2]
+
+
+def test_missing_are_those_without_any_release(shop: History) -> None:
+    held = Publication("r", day(2), "hold", "x", "nightly", NOW, "bpr", 1, 1, "run")
+    note(shop.shop.lake, held)
+    assert list(states(shop.plan(1, 4, choice="missing"))) == [day(1), day(3), day(4)]
+    other = shop.plan(3, 3, models=("popularity",))
+    write(shop, other, done(other.entries[0]))
+    assert list(states(shop.plan(1, 4, choice="missing"))) == [day(1), day(4)]
+
+
+def test_failed_are_those_whose_last_attempt_failed(shop: History) -> None:
+    first = shop.plan(1, 3)
+    write(shop, first, *(failed(each) for each in first.entries))
+    again = shop.plan(2, 2, choice="failed")
+    assert list(states(again)) == [day(2)]
+    write(shop, again, done(again.entries[0]))
+    assert list(states(shop.plan(1, 4, choice="failed"))) == [day(1), day(3)]
+
+
+def test_what_is_done_from_the_same_inputs_is_not_done_again(shop: History) -> None:
+    first = shop.plan(1, 2)
+    write(shop, first, *map(done, first.entries))
+    again = shop.plan(1, 3)
+    assert (list(states(again)), again.skipped) == ([day(3)], (day(1), day(2)))
+    assert len(shop.plan(1, 2, "then").entries) == 2  # what was known then is another question
+    assert len(shop.plan(1, 2, models=("popularity",)).entries) == 2
+    shop.land_late(5, 2)
+    shop.ingest()
+    assert list(states(shop.plan(1, 2))) == [day(2)]
+
+
+def test_the_same_request_goes_on_with_the_plan_and_its_pins(shop: History) -> None:
+    first = shop.plan(1, 3, "then")
+    write(shop, first, done(first.entries[0]))
+    shop.land_late(5, 2)
+    shop.ingest()
+    again = shop.plan(1, 3, "then", max_active=7)
+    assert (again.is_old, again.plan.plan_id) == (True, first.plan.plan_id)
+    assert (again.plan.pins, again.plan.max_active) == (first.plan.pins, 7)
+    named = resume(shop.shop, first.plan.plan_id).plan
+    assert (named.pins, named.recipe) == (first.plan.pins, first.plan.recipe)
+    for other in (
+        shop.plan(1, 4, "then"),
+        shop.plan(1, 3, "now"),
+        shop.plan(1, 3, "then", keeps_aside=True),
+    ):
+        assert not other.is_old
+    shop.place.settings.write_text(shop.place.settings.read_text().replace("k = 5", "k = 6"))
+    assert not shop.plan(1, 3, "then").is_old
+    with pytest.raises(UsageError, match="other settings"):
+        resume(shop.shop, first.plan.plan_id)
+
+
+def test_models(shop: History) -> None:
+    assert with_models(shop.shop, ()).settings.train.models == ("popularity", "bpr")
+    ease = with_models(shop.shop, ("ease", "ials")).settings
+    assert ease.train.models == ("popularity", "ease", "ials")
+    assert (ease.publish.model, ease.train.configs) == ("ease", {})
+    # what a plan keeps of its models leads to the same again
+    assert with_models(shop.shop, ease.train.models).settings == ease
+
+
+def test_one_of_two_takes_a_night(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    mine = ledger.take(lake, plan_id, day(1), "mine", 1)
+    assert mine is not None
+    assert (mine.state, mine.attempts, mine.slot) == ("running", 1, 1)
+    assert ledger.take(lake, plan_id, day(1), "other", 2) is None
+    ended = ledger.end(lake, replace(mine, run_id="other"), "done")
+    assert ended.state == "running"  # it is not the other's to end
+    assert ledger.end(lake, mine, "failed", reason="why").state == "failed"
+
+
+def test_nights_of_a_dead_run_wait_again_and_its_folder_stays(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    ledger.take(lake, plan_id, day(1), "mine", 1)
+    (plans_folder(lake) / plan_id).mkdir(parents=True)
+    with leases.leased(lake, plan_lease(plan_id), "mine", what="drives it"):
+        assert sweep(lake) == []  # it lives
+        assert ledger.of_plan(lake, plan_id)[0].state == "running"
+    (said,) = sweep(lake)
+    assert "died" in said
+    assert ledger.of_plan(lake, plan_id)[0].state == "waiting"
+    assert (plans_folder(lake) / plan_id).exists()
+    assert sweep(lake) == []
+
+
+def test_a_folder_that_nobody_needs_is_removed(shop: History) -> None:
+    lake = shop.shop.lake
+    planned = shop.plan(1, 1)
+    write(shop, planned, done(planned.entries[0]))
+    for name in (planned.plan.plan_id, "of-no-plan"):
+        (plans_folder(lake) / name).mkdir(parents=True)
+    assert len(sweep(lake)) == 2
+    assert list(plans_folder(lake).iterdir()) == []
+
+
+def test_a_plan_that_nobody_drives_is_cancelled_at_once(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    ledger.take(lake, plan_id, day(1), "dead", 1)
+    assert cancel(shop.shop, plan_id).count("cancelled") == 2
+    assert [each.plan.plan_id for each in plans(lake)] == [plan_id]
+    assert ledger.take(lake, plan_id, day(2), "late", 1) is None
+    ledger.ready(lake, plan_id)  # resumed
+    assert {each.state for each in ledger.of_plan(lake, plan_id)} == {"waiting"}
+    with pytest.raises(UsageError, match="no plan x"):
+        cancel(shop.shop, "x")
+
+
+def test_a_file_without_a_date_counts_as_known_some_hours_longer(shop: History) -> None:
+    dated = shop.shop
+    assert closes(dated, day(0)) == {"events": datetime(2026, 1, 2, tzinfo=UTC)}
+    source = dated.mapping.events.model_copy(
+        update={"arrived": dated.mapping.events.arrived.model_copy(update={"path": None})}
+    )
+    undated = replace(dated, mapping=dated.mapping.model_copy(update={"events": source}))
+    assert closes(undated, day(0)) == {"events": datetime(2026, 1, 2, 6, tzinfo=UTC)}
+
+
+def test_nothing_ingested_is_told(tmp_path: Path) -> None:
+    empty = History(tmp_path / "empty")
+    empty.land(0, 1)
+    with pytest.raises(UsageError, match="no event was ingested"):
+        empty.plan(0, 1)
