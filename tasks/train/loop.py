@@ -103,7 +103,7 @@ def train(
     if device == "cuda" and not torch.cuda.is_available():
         refuse("device is 'cuda', and there is none", model_name, "set train.device to auto or cpu")
     kind, config = _resolve(model_name, config)
-    _refuse_precision(kind, config, resolved(device), model_name)
+    refuse_precision(kind, config, resolved(device), model_name)
     _refuse_data(kind, config, data, model_name)
     rows = _NOBODY if holdout is None else _evaluated(holdout, data, model_name)
     with _reproducible(seed), _as_training_errors(model_name):
@@ -146,9 +146,10 @@ def _resolve(name: str, config: Config | Mapping[str, object]) -> tuple[type[Rec
     return kind, config
 
 
-def _refuse_precision(
+def refuse_precision(
     kind: type[Recommender], config: Config, device: torch.device, name: str
 ) -> None:
+    """Raises TrainingError for a precision that the model or the device does not have."""
     precision = config.precision if isinstance(config, GradientConfig) else "float32"
     if precision == "float32":
         return
