@@ -51,6 +51,11 @@ def was_replaced(shop: Shop, before: Publication) -> bool:
     )
 
 
+def serves_nothing(shop: Shop) -> bool:
+    """Whether no release is served yet."""
+    return served(_history(shop)) is None
+
+
 def champion(shop: Shop, ds: date) -> Lists | None:
     """The trial lists of what is served, if a release of `ds` may take its place."""
     serving = served(_history(shop))

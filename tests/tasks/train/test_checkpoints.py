@@ -12,10 +12,12 @@ import torch
 
 from models.contract import GradientConfig
 from models.registry import MODELS, load
+from tasks.errors import OverrunError
 from tasks.train import checkpoints
 from tasks.train.arrays import Interactions
 from tasks.train.checkpoints import Array, Checkpoint, Checkpoints, identity
 from tasks.train.loop import Holdout, Trained, train
+from tasks.train.registry import model_version
 from tasks.train.run import Step
 from tests.tasks.train.planted import data_and_holdout
 
@@ -113,6 +115,30 @@ def test_stopped_and_gone_on_with_equals_never_stopped(
     assert steps[0].note.startswith("gone on from epoch")
     assert_same(whole, last)
     assert written(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_what_is_ended_for_lack_of_time_goes_on_and_ends_the_same(
+    name: str, planted: tuple[Interactions, Holdout], tmp_path: Path
+) -> None:
+    data, holdout = planted
+    whole = train(name, FAST[name], data, seed=3, holdout=holdout)
+    asked = {"seed": 3, "holdout": holdout, "checkpoints": Checkpoints(tmp_path, seconds=0)}
+    n_ended, seconds = 0, 0.0
+    while True:
+        until = time.monotonic() + seconds
+        try:
+            made = train(name, FAST[name], data, until=until, **asked)  # type: ignore[arg-type]
+            break
+        except OverrunError as error:
+            n_ended += 1
+            seconds = 0.03 * n_ended  # in the middle of epochs, and between them
+            assert "its time was over in epoch" in error.what
+            assert written(tmp_path), "what was done is kept"
+    assert n_ended > 1
+    assert made.losses == whole.losses
+    assert model_version(made) == model_version(whole)
+    assert not written(tmp_path)
 
 
 def test_it_goes_on_after_the_last_step_that_was_saved(
