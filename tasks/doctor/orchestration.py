@@ -118,9 +118,13 @@ def _answers(url: str) -> bool:
 
 
 def _is_ours(deployment: "DeploymentResponse") -> bool:
-    """Whether it runs one of our flows; other people's may be on the server too."""
-    entry = (deployment.entrypoint or "").split(":")[0]
-    return Path(entry).name in {path.name for path in FLOWS.glob("*.py")}
+    """Whether it runs one of our flows; other people's may be on the server too.
+
+    Its entry is a file and a function (flows/nightly.py:nightly) or both as a module has them.
+    """
+    entry = deployment.entrypoint or ""
+    is_file = Path(entry.split(":")[0]).name in {path.name for path in FLOWS.glob("*.py")}
+    return is_file or entry.split(".")[0] == FLOWS.name
 
 
 def _deployment(deployment: "DeploymentResponse") -> Iterator[Finding]:
