@@ -53,6 +53,9 @@ def through(night: Night) -> Night:
     night = steps.estimate(night)
     for model in night.shop.settings.train.models:
         night = steps.train_or_skip(night, model)
+    night = steps.fall_back(night)
+    if night.decision:  # so far it came before, too
+        return night
     for trained in night.trained:
         night = steps.score(night, trained.model)
     night = steps.make_release(night)

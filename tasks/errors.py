@@ -10,6 +10,7 @@
     ├── QualityError        a critical check failed                              exit 1
     ├── EstimationError     propensities cannot be estimated as set           exit 1
     ├── TrainingError       a model could not be trained or scored               exit 1
+    │   └── OverrunError    its time was over; another run goes on               exit 1
     ├── BackfillError       nights of a backfill failed; the others stand        exit 1
     ├── UnforeseenError     anything else: a defect, or a machine in trouble     exit 1
     └── HeldError           the gate holds: yesterday stays served               exit 3
@@ -111,6 +112,10 @@ class EstimationError(NightrankError):
 
 class TrainingError(NightrankError):
     """A model could not be trained or scored."""
+
+
+class OverrunError(TrainingError):
+    """A model's time was over before it was trained; what was done of it is kept."""
 
 
 class BackfillError(NightrankError):

@@ -34,7 +34,7 @@ from tasks.report.page import write_night
 from tasks.running import hold_date, leave, note_deaths, note_end
 from tasks.serve.decisions import Decision, decided, rolled_back_since, stands
 from tasks.serve.publications import SERVING, reconcile
-from tasks.serve.release import release_id
+from tasks.serve.release import carry_over, release_id
 from tasks.shop import Shop, parameters
 from tasks.train.registry import SavedModel
 
@@ -54,6 +54,7 @@ class Night:
     release: str | None = None
     trained: tuple[SavedModel, ...] = ()
     untrained: tuple[tuple[str, str], ...] = ()  # model, reason
+    dropped: tuple[str, ...] = ()  # those of them whose time was over
     model: str | None = None  # whose lists the release holds
     decision: Decision | None = None
     is_old: bool = False
@@ -172,14 +173,49 @@ def _as_decided(night: Night) -> Night:
     ds = night.ds or max(shop.lake.pin("clean.events").days(), default=None)
     if ds is None:
         return night
-    release = release_id(shop, ds)
-    before = decided(shop, release)
-    if before is None or not stands(shop, before):
+    known = as_decided(replace(night, ds=ds, release=release_id(shop, ds)))
+    return known if known.is_old else night
+
+
+def as_decided(night: Night) -> Night:
+    """The night, decided if its release was; no release is made twice."""
+    assert night.release is not None
+    before = decided(night.shop, night.release)
+    if before is None or not stands(night.shop, before):
         return night
-    back = rolled_back_since(shop, release) if before.action in SERVING else None
+    back = rolled_back_since(night.shop, night.release) if before.action in SERVING else None
     since = f"; {back.who} rolled back to {back.ds} since: {back.reason}" if back else ""
-    decision = Decision(before.action, before.reason + since)
-    return replace(night, ds=ds, release=release, decision=decision, is_old=True)
+    return replace(night, decision=Decision(before.action, before.reason + since), is_old=True)
+
+
+def drop(night: Night, model: str, reason: str) -> Night:
+    """Go on without a model whose time is over: its release has another name than the whole one.
+
+    What the models before it noted for the whole release is noted for this one too.
+    """
+    assert night.release is not None
+    dropped = (*night.dropped, model)
+    release = release_id(night.shop, night.day, dropped)
+    trained = [each.model for each in night.trained]
+    carry_over(night.shop, night.day, night.release, release, trained)
+    untrained = (*night.untrained, (model, reason))
+    return replace(night, release=release, dropped=dropped, untrained=untrained)
+
+
+def seconds_for(night: Night, model: str) -> float | None:
+    """How long a model may be trained from now on; None: as long as it takes.
+
+    The cold model is not bound by the night's deadline, for it stands in for one that is.
+    """
+    settings = night.shop.settings
+    limits = []
+    if settings.train.max_minutes:
+        limits.append(60 * settings.train.max_minutes)
+    stands_in = model == settings.publish.cold_model != settings.publish.model
+    if settings.night.deadline_minutes and not stands_in:
+        passed = (datetime.now(UTC) - night.started_at).total_seconds()
+        limits.append(60 * settings.night.deadline_minutes - passed)
+    return min(limits, default=None)
 
 
 def close(night: Night) -> Outcome:

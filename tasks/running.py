@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
@@ -47,7 +48,13 @@ def running(shop: Shop) -> list[Lease]:
 
 
 def note_deaths(shop: Shop) -> list[Lease]:
-    """Note the runs that died and let go what they held; the ones that were found now."""
+    """Note the runs that died and let go what they held; the ones that were found now.
+
+    Nothing is written where none did, not even an empty table.
+    """
+    looked_at = holders(replace(shop.lake, only_read=True))
+    if not any(each.is_dead() for each in looked_at):
+        return []
     return bury(shop.lake, _NIGHT, lambda dead: _note_death(shop, dead))
 
 

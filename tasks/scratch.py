@@ -66,6 +66,30 @@ def making(target: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextmanager
+def probing(where: Path) -> Iterator[Path]:
+    """A hidden folder to try things out in, which goes when it is left.
+
+    What killed ones left there goes too. Raises OSError where nothing can be written.
+    """
+    ours = f".probing-{_PREFIX}"
+    for left in _left_by_killed(where, ours):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = where / f"{ours}{os.getpid()}-{next(_numbers)}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def left_by_killed(where: Path) -> Iterator[Path]:
+    """What killed processes of this machine left hidden below a folder, at any depth."""
+    for path in where.rglob(f".*{escape(_PREFIX)}*"):
+        if _is_gone(path.name.split(_PREFIX, 1)[1].split("-")[0]):
+            yield path
+
+
 @cache
 def _sweep_folders(where: str) -> None:
     for folder in _left_by_killed(Path(where), _PREFIX):

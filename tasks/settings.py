@@ -143,6 +143,9 @@ class Train(Frozen):
     checkpoint_steps: Annotated[
         int, Field(ge=0, description="steps between checkpoints; 0: steps do not count")
     ] = 0
+    max_minutes: Annotated[
+        float, Field(ge=0, description="that one model may take to be trained; 0: no limit")
+    ] = 0.0
     warm_start: bool = Field(
         default=False, description="begin at the last kept version that knew nothing later"
     )
@@ -214,6 +217,14 @@ class Backfill(Frozen):
     ] = 6.0
 
 
+class Deadlines(Frozen):
+    """By when a night should be through."""
+
+    deadline_minutes: Annotated[
+        float, Field(ge=0, description="after its start, no model is trained on; 0: no deadline")
+    ] = 0.0
+
+
 class Settings(Frozen):
     """All settings of one environment."""
 
@@ -224,6 +235,7 @@ class Settings(Frozen):
     propensity: Propensity = Propensity()
     estimate: Estimate = Estimate()
     train: Train = Train()
+    night: Deadlines = Deadlines()
     publish: Publish = Publish()
     gate: Gate = Gate()
     checks: Checks = Checks()

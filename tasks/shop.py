@@ -31,7 +31,8 @@ _NOT_IN_RECIPE: dict[str, bool | set[str]] = {
     "compute": True,
     "mapping": True,
     "backfill": True,
-    "train": {"checkpoint_seconds", "checkpoint_steps"},
+    "night": True,  # what was dropped for lack of time is part of the release's own name
+    "train": {"checkpoint_seconds", "checkpoint_steps", "max_minutes"},
 }
 Parameters = dict[str, Value]
 
@@ -43,11 +44,12 @@ class Shop:
     settings: Settings
     mapping: Mapping
     lender: Borrowed | None = None  # of what is read and not made, where a backfill works apart
+    only_read: bool = False  # no table is made, not even an empty one
 
     @property
     def lake(self) -> Lake:
         """The folder of tables."""
-        return Lake(self.settings.paths.lake, self.lender)
+        return Lake(self.settings.paths.lake, self.lender, self.only_read)
 
     @property
     def landing(self) -> Path:
@@ -69,31 +71,49 @@ def open_shop(
     lake: Path | None = None,
 ) -> Shop:
     """Read settings and mapping; the other arguments take the place of what the settings say."""
+    read = settings_of(settings, mapping, landing, lake)
+    refuse_unfit_lake(read.paths.lake)
+    refuse_absent_landing(read.paths.landing)
+    refuse_strange_models(read)
+    return Shop(read, load_mapping(read.mapping))
+
+
+def settings_of(
+    settings: Path | None, mapping: str | None, landing: Path | None, lake: Path | None
+) -> Settings:
+    """The settings, with what else is given in the place of what they say."""
     read = load_settings(settings)
     paths = read.paths.model_copy(
         update={k: v for k, v in {"landing": landing, "lake": lake}.items() if v is not None}
     )
-    read = read.model_copy(update={"paths": paths, "mapping": mapping or read.mapping})
-    unfit = sorted(_UNFIT & set(str(read.paths.lake.absolute())))
+    return read.model_copy(update={"paths": paths, "mapping": mapping or read.mapping})
+
+
+def refuse_unfit_lake(lake: Path) -> None:
+    """Raises SettingsError for letters that mean more than a letter to readers and writers."""
+    unfit = sorted(_UNFIT & set(str(lake.absolute())))
     if unfit:
         raise SettingsError(
             f"the path of a lake may not hold {' '.join(unfit)}",
-            where=f"paths.lake = {str(read.paths.lake)!r}",
+            where=f"paths.lake = {str(lake)!r}",
             unchanged="nothing was read or written",
             fix="name another folder with --lake",
         )
-    if not read.paths.landing.is_dir():
+
+
+def refuse_absent_landing(landing: Path) -> None:
+    """Raises SettingsError where there is no landing folder."""
+    if not landing.is_dir():
         raise SettingsError(
-            f"there is no landing folder {str(read.paths.landing)!r}",
+            f"there is no landing folder {str(landing)!r}",
             where="paths.landing",
             unchanged="nothing was read or written",
             fix="nightrank sample makes one with a sample shop; or name yours with --landing",
         )
-    _check_models(read)
-    return Shop(read, load_mapping(read.mapping))
 
 
-def _check_models(settings: Settings) -> None:
+def refuse_strange_models(settings: Settings) -> None:
+    """Raises SettingsError for models that no registry knows."""
     strangers = sorted(set(settings.train.models) - set(MODELS))
     if strangers:
         raise SettingsError(

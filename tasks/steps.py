@@ -31,7 +31,7 @@ from prefect.tasks import Task
 from expectations.catalogue import catalogue
 from tasks import checks
 from tasks import night as nights
-from tasks.errors import ConflictError, StorageError, TrainingError, as_ours
+from tasks.errors import ConflictError, OverrunError, StorageError, TrainingError, as_ours
 from tasks.estimate import comparison, diagnostics, examination, policies, propensities
 from tasks.estimate.log import opened_log
 from tasks.gpu import place_on_gpu
@@ -263,11 +263,16 @@ def estimate(night: Night) -> Worked:
 
 
 @stage(tags=["train"], on_device=True)
-def train(night: Night, model: str) -> Worked:
-    """Train one model, measure it on the time split, fit it again on all days, and keep it."""
+def train(night: Night, model: str, *, is_last: bool = False) -> Worked:
+    """Train one model, measure it on the time split, fit it again on all days, and keep it.
+
+    Raises OverrunError where its time is over, unless it is the last that is left (`is_last`).
+    """
     assert night.release is not None
+    seconds = None if is_last else nights.seconds_for(night, model)
+    until = None if seconds is None else time.monotonic() + seconds
     trained, written = training.train_model(
-        night.shop, night.day, night.release, model, watcher().moved
+        night.shop, night.day, night.release, model, watcher().moved, until
     )
     return replace(night, trained=(*night.trained, trained)), written
 
@@ -276,8 +281,31 @@ def train_or_skip(night: Night, model: str) -> Night:
     """Train one model; a night that cannot goes on without it, and says so."""
     try:
         return train(night, model)
+    except OverrunError as error:
+        return nights.drop(night, model, error.what)
     except TrainingError as error:
         return replace(night, untrained=(*night.untrained, (model, error.what)))
+
+
+def fall_back(night: Night) -> Night:
+    """Fit popularity where no model that may be published is left, and nothing is served yet.
+
+    A night that lost the same models before comes back decided.
+    """
+    if night.dropped and (night := nights.as_decided(night)).is_old:
+        return night
+    publish = night.shop.settings.publish
+    usable = {publish.model, publish.cold_model, releases.FALLBACK}
+    has_failed = releases.FALLBACK in dict(night.untrained) and (
+        releases.FALLBACK not in night.dropped
+    )
+    if usable & {each.model for each in night.trained} or has_failed:
+        return night
+    return train(night, releases.FALLBACK, is_last=True) if _is_first(night) else night
+
+
+def _is_first(night: Night) -> bool:
+    return decisions.serves_nothing(night.shop)
 
 
 @stage(on_device=True)
@@ -291,8 +319,12 @@ def score(night: Night, model: str) -> Worked:
 def make_release(night: Night) -> Worked:
     """Apply the rules, last and in one place: the lists and the shortfalls."""
     assert night.release is not None
-    model = releases.choose_model(night.shop, night.trained, night.untrained)
-    written = releases.build_release(night.shop, night.day, night.release, model)
+    is_first = _is_first(night)
+    model = releases.choose_model(night.shop, night.trained, night.untrained, is_first)
+    cold = night.shop.settings.publish.cold_model
+    # lists that an earlier run of this night made of it are not to fill up
+    fills = cold if cold in [each.model for each in night.trained] else model
+    written = releases.build_release(night.shop, night.day, night.release, model, fills)
     return replace(night, model=model), written
 
 

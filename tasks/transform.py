@@ -5,9 +5,10 @@ the tables up to that day and no further, so that a day is the same whenever it 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +35,24 @@ class Step(Protocol):
 
     def rows(self, s: Session, day: date) -> Any:
         """The rows of that day as Arrow batches; the session shows nothing dated after it."""
+
+
+Change = Literal["never built", "inputs changed", "recipe changed", "inputs are gone"]
+
+
+@dataclass(frozen=True)
+class StaleDay:
+    """A day of an increment table that is not what would be made of it now."""
+
+    day: date
+    change: Change
+    built_at: datetime | None  # null: never
+
+
+class _Build(NamedTuple):
+    inputs: str
+    recipe: str
+    built_at: datetime
 
 
 def build_snapshot(
@@ -63,7 +82,8 @@ def build_increments(
     s: Session, name: str, params: Parameters, step: Step | None = None
 ) -> TableVersion:
     """Replace the partitions of an increment table whose inputs changed since their last build."""
-    stale, wanted, recipe = _plan(s, name, params, step, newest=True)
+    found, wanted, recipe = _plan(s, name, params, step, newest=True)
+    stale = [each.day for each in found]
     if not stale:
         return TableVersion(name, s.lake.pin(name).version, 0, 0)
     if step is None:
@@ -101,14 +121,16 @@ def _spooled(rows: Any, path: Path) -> Path:
     return path
 
 
-def stale_days(s: Session, name: str, params: Parameters, step: Step | None = None) -> list[date]:
-    """The days of an increment table that no longer match their inputs."""
+def stale_days(
+    s: Session, name: str, params: Parameters, step: Step | None = None
+) -> list[StaleDay]:
+    """The days of an increment table that no longer match their inputs, and what changed."""
     return _plan(s, name, params, step, newest=False)[0]
 
 
 def _plan(
     s: Session, name: str, params: Parameters, step: Step | None, *, newest: bool
-) -> tuple[list[date], dict[date, str], str]:
+) -> tuple[list[StaleDay], dict[date, str], str]:
     """The stale days of an increment table, what each day is to be made from, and the recipe."""
     table = catalogue()[name]
     ds = params["ds"]
@@ -121,12 +143,25 @@ def _plan(
 
 
 def _stale(
-    built: Mapping[date, tuple[str, str]], wanted: Mapping[date, str], recipe: str, ds: date
-) -> list[date]:
+    built: Mapping[date, _Build], wanted: Mapping[date, str], recipe: str, ds: date
+) -> list[StaleDay]:
     """Days whose inputs or recipe changed since they were built, or whose inputs are gone."""
-    changed = [day for day, inputs in wanted.items() if built.get(day) != (inputs, recipe)]
-    gone = [day for day in built if day <= ds and day not in wanted]
-    return sorted({*changed, *gone})
+    found = []
+    for day in sorted({*wanted, *(day for day in built if day <= ds)}):
+        change = _change(built.get(day), wanted.get(day), recipe)
+        if change is not None:
+            found.append(StaleDay(day, change, built[day].built_at if day in built else None))
+    return found
+
+
+def _change(build: _Build | None, inputs: str | None, recipe: str) -> Change | None:
+    if build is None:
+        return "never built"
+    if inputs is None:
+        return "inputs are gone"
+    if build.inputs != inputs:
+        return "inputs changed"
+    return None if build.recipe == recipe else "recipe changed"
 
 
 def _inputs_by_day(
@@ -158,11 +193,11 @@ def _recipe(name: str, params: Parameters, step: Step | None) -> str:
     return fingerprint([text] if step is None else [text, step.recipe])
 
 
-def _built(s: Session, name: str, there: Collection[date]) -> dict[date, tuple[str, str]]:
+def _built(s: Session, name: str, there: Collection[date]) -> dict[date, _Build]:
     """What each day was made from; days whose rows are lost are as if never built."""
     rows = s.lake.rows(s.lake.pin("ops.builds"), {"table_name": name}).to_pylist()
     return {
-        row["ds"]: (row["inputs"], row["recipe"])
+        row["ds"]: _Build(row["inputs"], row["recipe"], row["built_at"])
         for row in rows
         if row["ds"] in there or not row["has_rows"]
     }

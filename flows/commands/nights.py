@@ -1,4 +1,4 @@
-"""Run a night, look at it, and decide about it: run, status, report, publish."""
+"""Run a night, look at it, and decide about it: run, report, publish."""
 
 import argparse
 import os
@@ -24,10 +24,6 @@ def add(commands: Commands) -> None:
     run.add_argument("--ds", help="data date, YYYY-MM-DD; default: the newest that is whole")
     add_shop(run)
     run.set_defaults(command=_run)
-
-    status = commands.add_parser("status", help="what is served, fresh, stale and waited for")
-    add_shop(status)
-    status.set_defaults(command=_status)
 
     report = commands.add_parser("report", help="write the page of a night and print its path")
     report.add_argument("--ds", help="data date, YYYY-MM-DD; default: the newest night")
@@ -89,18 +85,6 @@ def _views(arguments: argparse.Namespace) -> Path:
     from tasks.night import refresh
 
     return refresh(the_shop(arguments))
-
-
-def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from tasks.running import note_deaths, running
-    from tasks.status import status
-
-    shop = the_shop(arguments)
-    note_deaths(shop)
-    terminal.status(status(shop))
-    for each in running(shop):
-        terminal.say(f"running: {each}")
-    return 0
 
 
 def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:

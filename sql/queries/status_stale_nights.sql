@@ -34,13 +34,13 @@ changes AS (
 SELECT
     nights.ds,
     count(DISTINCT changes.file_id) AS n_files,
-    min(changes.path) AS path
+    nights.ended_at
 FROM nights
 INNER JOIN changes
     ON
         nights.ended_at < changes.changed_at
         AND nights.ds >= changes.first_ds
         AND nights.ds - $window <= changes.last_ds
-GROUP BY nights.ds
+GROUP BY nights.ds, nights.ended_at
 ORDER BY nights.ds DESC
 LIMIT 30

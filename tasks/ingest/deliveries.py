@@ -76,14 +76,14 @@ def new_deliveries(
     """
     known = _Ledger(_known(s), mapping, landing)
     found: list[Delivery] = []
-    for file in sorted(files, key=lambda file: (_arrived_at(file, mapping), file.path)):
+    for file in sorted(files, key=lambda file: (arrived_at(file, mapping), file.path)):
         if known.has_file(file):
             continue
         delivery = Delivery(
             file=file,
             file_id="",
             content_hash=_hash_of(landing, file),
-            arrived_at=_arrived_at(file, mapping),
+            arrived_at=arrived_at(file, mapping),
             mapping_hash=known.hashes[file.dataset],
         )
         delivery = known.identify(delivery)
@@ -201,7 +201,7 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _arrived_at(file: LandedFile, mapping: Mapping) -> datetime:
+def arrived_at(file: LandedFile, mapping: Mapping) -> datetime:
     """The end of the date in the path, in the source's zone; else the file's own time."""
     if file.delivered is None:
         return file.modified_at

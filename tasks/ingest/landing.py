@@ -24,7 +24,7 @@ def find_files(landing: Path, mapping: Mapping) -> list[LandedFile]:
     """Every landed file of every dataset, by delivery; an absent required one is an error."""
     found: list[LandedFile] = []
     for dataset, source in mapping.sources().items():
-        files = _matches(landing, dataset, source)
+        files = files_of(landing, dataset, source)
         if not files and (dataset == "events" or not source.optional):
             raise SourceError(
                 f"no file of {dataset} has landed: nothing matches {source.files!r}",
@@ -36,7 +36,8 @@ def find_files(landing: Path, mapping: Mapping) -> list[LandedFile]:
     return sorted(found, key=lambda file: (file.delivered or date.min, file.dataset, file.path))
 
 
-def _matches(landing: Path, dataset: str, source: Source) -> list[LandedFile]:
+def files_of(landing: Path, dataset: str, source: Source) -> list[LandedFile]:
+    """Every landed file of one dataset. Raises SourceError where a path has no date."""
     return [
         _landed(landing, dataset, source, path)
         for path in landing.glob(source.files)

@@ -51,7 +51,7 @@ def header(path: Path, source: Source, delimiter: str) -> tuple[str, ...]:
 def refuse_big_endian(path: Path, source: Source) -> None:
     """Big-endian UTF-16 is a ValueError: DuckDB reads little-endian only, and finds no record."""
     if source.encoding == "utf-16":
-        with _open_binary(path) as handle:
+        with open_binary(path) as handle:
             if handle.read(2) == b"\xfe\xff":
                 raise ValueError("it is big-endian UTF-16; deliver it little-endian or as UTF-8")
 
@@ -97,7 +97,7 @@ def has_long_line(path: Path) -> bool:
         # Read, not mapped: a mapped file's pages would count as this process's memory.
         with path.open("rb") as handle:
             return any(not _ends_a_line(handle, start) for start in range(0, size - _PIECE, _PIECE))
-    with _open_binary(path) as unpacked:
+    with open_binary(path) as unpacked:
         pieces = iter(lambda: unpacked.read(_PIECE), b"")
         return any(len(piece) == _PIECE and b"\n" not in piece for piece in pieces)
 
@@ -113,13 +113,13 @@ def cut_lines(path: Path, target: Path) -> None:
 
     Lines that end in CR alone end in LF in the copy.
     """
-    with _open_binary(path) as start:
+    with open_binary(path) as start:
         first = start.read(_PIECE)
     if b"\n" not in first and b"\r" in first:
         straight = target.with_suffix(".straight")
         _replace(path, straight, b"\r", b"\n")
         path = straight
-    with _open_binary(path) as lines, target.open("wb") as short:
+    with open_binary(path) as lines, target.open("wb") as short:
         while line := lines.readline(_LONGEST_LINE):
             if len(line) < _LONGEST_LINE or line.endswith(b"\n"):
                 short.write(line)
@@ -137,7 +137,7 @@ def end_lines_alike(path: Path, target: Path) -> None:
 
 
 def _replace(path: Path, target: Path, old: bytes, new: bytes) -> None:
-    with _open_binary(path) as unpacked, target.open("wb") as straight:
+    with open_binary(path) as unpacked, target.open("wb") as straight:
         while piece := unpacked.read(_PIECE):
             straight.write(piece.replace(old, new))
 
@@ -163,10 +163,11 @@ def _records(lines: Iterable[str], source: Source, delimiter: str) -> Any:
 
 
 def _open_text(path: Path, source: Source, *, newline: str) -> TextIO:
-    return TextIOWrapper(_open_binary(path), source.encoding, errors="replace", newline=newline)
+    return TextIOWrapper(open_binary(path), source.encoding, errors="replace", newline=newline)
 
 
-def _open_binary(path: Path) -> BinaryIO:
+def open_binary(path: Path) -> BinaryIO:
+    """The bytes of a file, unpacked."""
     match compression_of(path):
         case "gzip":
             return cast(BinaryIO, gzip.open(path, "rb"))

@@ -30,6 +30,14 @@ from tasks.records import TableVersion
 
 Partition = dict[str, str | date | Sequence[str] | Sequence[date]]
 ATTEMPTS = 8
+ABSENT = -1  # version of a table that nobody has made yet
+_NO_FILES = pa.table(
+    {
+        "path": pa.array([], pa.string()),
+        "size_bytes": pa.array([], pa.int64()),
+        "num_records": pa.array([], pa.int64()),
+    }
+)
 
 
 @cache
@@ -120,10 +128,14 @@ class Lender(Protocol):
 
 @dataclass(frozen=True)
 class Lake:
-    """The folder of tables. Nothing else builds a path to one."""
+    """The folder of tables. Nothing else builds a path to one.
+
+    One that is `only_read` makes no table: an absent one is empty and has version -1.
+    """
 
     root: Path
     lender: Lender | None = None
+    only_read: bool = False
 
     def path(self, name: str) -> Path:
         """Where a table lies."""
@@ -145,7 +157,7 @@ class Lake:
         except TableNotFoundError as error:
             if any(folder.rglob("*.parquet")):
                 raise self._unreadable(name, error) from error
-            found = self._create(table)
+            found = Opened(ABSENT, _NO_FILES) if self.only_read else self._create(table)
         except (DeltaError, OSError) as error:
             raise self._unreadable(name, error) from error
         return Pinned(table, folder, found.version, found.actions)

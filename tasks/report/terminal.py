@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     # Both reach the models, and so torch; `--help` must not wait for that.
     from tasks.ingest.mend import Reread, Withdrawal
     from tasks.night import Outcome
-    from tasks.status import Status
 
 BATCH_ROWS = 10_000
-STALE_SHOWN = 3  # nights that are listed one by one
 PLAIN_WIDTH = 160  # columns, where there is no terminal to ask
 _EXIT = {"published": 0, "kept": 0, "held": 3, "failed": 1, "died": 1}
 _STAGES = """
@@ -132,41 +130,6 @@ class Terminal:
             table.add_column(escape(name), justify=justify, overflow="fold")
         for row in answer.fetchall():
             table.add_row(*(escape(_shown(value)) for value in row))
-        self.console.print(table)
-
-    def status(self, status: "Status") -> None:
-        """What is served, the last nights, and every table."""
-        serving = status.serving
-        self.say(
-            f"served: {serving.release_id} ({serving.reason})" if serving else "served: nothing yet"
-        )
-        self.say(f"landing: {status.landed}; records in quarantine: {status.n_quarantined:,}")
-        for ds, outcome, reason in status.last_nights:
-            self.say(f"night of {ds}: {outcome}. {reason}")
-        for ds, n_files, path in status.stale_nights[:STALE_SHOWN]:
-            self.say(
-                f"night of {ds} is stale: {n_files} file(s) changed its window since, such as "
-                f"{path}; nightrank run --ds {ds}"
-            )
-        if len(status.stale_nights) > STALE_SHOWN:
-            self.say(f"and {len(status.stale_nights) - STALE_SHOWN} older nights, likewise")
-        table = Table(header_style="bold")
-        for name in ("table", "version", "rows", "newest", "days behind", "state"):
-            is_number = name in ("version", "rows", "days behind")
-            table.add_column(name, justify="right" if is_number else "left")
-        for each in status.tables:
-            behind = "" if each.days_behind is None else str(each.days_behind)
-            state = "fresh" if each.is_fresh else "behind"
-            if each.stale:
-                state = f"stale: {len(each.stale)} day(s) from {min(each.stale)}; nightrank run"
-            table.add_row(
-                each.name,
-                str(each.version),
-                f"{each.n_rows:,}",
-                str(each.newest or ""),
-                behind,
-                state,
-            )
         self.console.print(table)
 
     def rereads(self, files: "Sequence[Reread]") -> None:

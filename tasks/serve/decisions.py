@@ -68,6 +68,11 @@ def rolled_back_since(shop: Shop, release: str) -> Publication | None:
     return serving if is_another and serving is not None and serving.action == "rollback" else None
 
 
+def serves_nothing(shop: Shop) -> bool:
+    """Whether no release is served yet."""
+    return served(_history(shop)) is None
+
+
 def champion(shop: Shop, ds: date) -> Lists | None:
     """The trial lists of what is served, if a release of `ds` may take its place."""
     serving = served(_history(shop))

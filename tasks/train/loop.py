@@ -82,6 +82,7 @@ def train(
     epochs: int | None = None,
     checkpoints: Checkpoints | None = None,
     start: "Trained | None" = None,
+    until: float | None = None,
 ) -> Trained:
     """Fit the model to the data; the same arguments on the same machine give the same bits.
 
@@ -94,8 +95,11 @@ def train(
     and ends with the bits of one that was not killed; it is removed when the training has ended.
     With `start`, users and items that it knows begin where it ended, and not at random weights.
     Where memory runs out, batches are looked at in parts: see `descent.py`.
+    No step is begun after `until` (of time.monotonic()); a model that is solved in one step has
+    none to end between.
 
     Raises:
+        OverrunError: the time was over; the checkpoint stays, for the next run to go on from.
         TrainingError: no such model, a bad config, no data, a missing propensity, nothing to
             compare (each user has every item), or a holdout in which nothing is relevant.
         DivergedError: the loss or the weights became NaN or infinite.
@@ -103,7 +107,7 @@ def train(
     if device == "cuda" and not torch.cuda.is_available():
         refuse("device is 'cuda', and there is none", model_name, "set train.device to auto or cpu")
     kind, config = _resolve(model_name, config)
-    _refuse_precision(kind, config, resolved(device), model_name)
+    refuse_precision(kind, config, resolved(device), model_name)
     _refuse_data(kind, config, data, model_name)
     rows = _NOBODY if holdout is None else _evaluated(holdout, data, model_name)
     with _reproducible(seed), _as_training_errors(model_name):
@@ -119,7 +123,7 @@ def train(
             run = GradientRun(
                 model_name, model, cast(GradientConfig, config), data, seed, resolved(device)
             )
-            run.began_at_another = began
+            run.began_at_another, run.until = began, until
             if checkpoints is not None:
                 run.keep(Checkpoint(checkpoints, _identity(run, holdout, epochs, checkpoints)))
             measure = None if holdout is None else partial(_ndcg, model, holdout, rows)
@@ -146,9 +150,10 @@ def _resolve(name: str, config: Config | Mapping[str, object]) -> tuple[type[Rec
     return kind, config
 
 
-def _refuse_precision(
+def refuse_precision(
     kind: type[Recommender], config: Config, device: torch.device, name: str
 ) -> None:
+    """Raises TrainingError for a precision that the model or the device does not have."""
     precision = config.precision if isinstance(config, GradientConfig) else "float32"
     if precision == "float32":
         return

@@ -33,7 +33,7 @@ from tasks.train.histories import TABLE, read_histories
 from tasks.train.lists import ids, write_trials
 from tasks.train.loop import Holdout, Trained, resolved, train
 from tasks.train.registry import SavedModel
-from tasks.train.run import Step
+from tasks.train.run import Step, overran
 from tasks.train.scoring import best_items
 
 Moved = Callable[[float, float, str], None]
@@ -45,13 +45,17 @@ _TRAINING = (
 
 
 def train_model(
-    shop: Shop, ds: date, release: str, name: str, moved: Moved
+    shop: Shop, ds: date, release: str, name: str, moved: Moved, until: float | None = None
 ) -> tuple[SavedModel, list[TableVersion]]:
     """Train, measure, fit again on all days, keep. Raises TrainingError.
 
-    The lists of the model of the time split are kept too, for `release`: serve.trials.
+    The lists of the model of the time split are kept too, for `release`: serve.trials. Where its
+    time is over (`until`, of time.monotonic()) it does not begin, or ends between two steps of a
+    training by gradient, with an OverrunError.
     """
     started = time.monotonic()
+    if until is not None and started >= until:
+        overran("before it began", name)
     with (
         session(shop.lake, shop.settings.compute) as s,
         scratch("train") as work,
@@ -64,7 +68,7 @@ def train_model(
         holdout = _holdout(s, shop, before, work / "b")
         choosing, judging = _halves(holdout)
         starts = _starts(shop, ds, name)
-        first = _fit(shop, name, before, choosing, None, moved, starts[0])
+        first = _fit(shop, name, before, choosing, None, moved, starts[0], until)
         metrics = _measure(s, shop, ds, before, first, judging, work / "d")
         trials = write_trials(shop, s, ds, release, first)
         last, start = first, starts[0]
@@ -72,7 +76,8 @@ def train_model(
             everything = _interactions(s, _TRAINING, work / "c")
             everything = _with_sequences(s, shop, ds, name, everything, work / "c", is_cut=False)
             start = starts[1]
-            last = _fit(shop, name, everything, None, first.best_epoch or None, moved, start)
+            best = first.best_epoch or None
+            last = _fit(shop, name, everything, None, best, moved, start, until)
         saved = registry.save(last, versions.folder(shop.lake))
         pins = [str(pinned) for pinned in s.pins.values()]
     kept = versions.Kept(
@@ -171,6 +176,7 @@ def _fit(
     epochs: int | None,
     moved: Moved,
     start: Start | None,
+    until: float | None,
 ) -> Trained:
     settings = shop.settings.train
     purpose = "time split" if holdout is not None else "all days"
@@ -190,6 +196,7 @@ def _fit(
             recipe=shop.recipe,
         ),
         start=None if start is None else start[0],
+        until=until,
     )
 
 

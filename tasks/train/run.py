@@ -1,6 +1,7 @@
 """One training by gradient: epochs, early stopping, and all that a checkpoint must hold."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.contract import GradientConfig, GradientModel, SequenceConfig, SequenceModel
-from tasks.errors import TrainingError
+from tasks.errors import OverrunError, TrainingError
 from tasks.train.arrays import Interactions
 from tasks.train.averages import MovingMean
 from tasks.train.checkpoints import Checkpoint, Saved
@@ -99,6 +100,7 @@ class GradientRun:
         self.best: dict[str, Tensor] = {}  # weights of the best epoch, on the device
         self.began_at_another = False  # at the weights of an earlier training
         self.checkpoint: Checkpoint | None = None
+        self.until: float | None = None  # of time.monotonic(): no step is begun after it
         self.note = ""
 
     def _feed(self) -> Feed:
@@ -124,6 +126,7 @@ class GradientRun:
             refuse(self._nothing(), self.name, "add items, or more days")
         so_far, n_epochs = self.so_far, epochs or self.config.epochs
         while so_far.epoch <= n_epochs:
+            self._stop_if_over(n_epochs)
             self._epoch(n_epochs, progress)
             if measure is None:
                 continue
@@ -178,7 +181,17 @@ class GradientRun:
                 self.checkpoint.save(*self._saved())
             if progress is not None:
                 progress(self._step(n_epochs))
+            if so_far.passed.n < self.feed.n_samples:
+                self._stop_if_over(n_epochs)
         so_far.end_epoch(self.feed.n_samples, self.descent.n_parts)
+
+    def _stop_if_over(self, n_epochs: int) -> None:
+        """Between two steps: end here where the time is over, and keep what was done."""
+        if self.until is None or time.monotonic() < self.until:
+            return
+        if self.checkpoint is not None:
+            self.checkpoint.save(*self._saved())
+        overran(f"in epoch {self.so_far.epoch} of at most {n_epochs}", self.name)
 
     def _step(self, n_epochs: int) -> Step:
         n, loss = self.so_far.passed.n, self.so_far.passed.loss
@@ -247,6 +260,16 @@ def refuse(what: str, name: str, fix: str) -> NoReturn:
     raise TrainingError(
         what, where=f"model {name!r}", unchanged="no model was saved", fix=fix
     ) from None
+
+
+def overran(when: str, name: str) -> NoReturn:
+    """Say that a model's time was over."""
+    raise OverrunError(
+        f"its time was over {when}",
+        where=f"model {name!r}",
+        unchanged="no model was saved; a training by gradient keeps its checkpoint",
+        fix="nightrank run goes on from there; or raise train.max_minutes, night.deadline_minutes",
+    )
 
 
 def _grouped(batches: Iterable[Samples], n: int) -> Iterator[list[Samples]]:

@@ -82,7 +82,8 @@ def build(lake: Lake, ds: date, *names: str, **changed: Any) -> list[int]:
 
 def stale(lake: Lake, name: str, ds: date, **changed: Any) -> list[date]:
     with opened(lake) as s:
-        return stale_days(s, name, params(ds, **changed), step(name, changed))
+        found = stale_days(s, name, params(ds, **changed), step(name, changed))
+        return [each.day for each in found]
 
 
 def builds(lake: Lake, name: str) -> dict[date, tuple[str, str, int]]:

@@ -12,10 +12,12 @@ import torch
 
 from models.contract import GradientConfig
 from models.registry import MODELS, load
+from tasks.errors import OverrunError
 from tasks.train import checkpoints
 from tasks.train.arrays import Interactions
 from tasks.train.checkpoints import Array, Checkpoint, Checkpoints, identity
 from tasks.train.loop import Holdout, Trained, train
+from tasks.train.registry import model_version
 from tasks.train.run import Step
 from tests.tasks.train.planted import data_and_holdout
 
@@ -113,6 +115,41 @@ def test_stopped_and_gone_on_with_equals_never_stopped(
     assert steps[0].note.startswith("gone on from epoch")
     assert_same(whole, last)
     assert written(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["bpr", "sasrec"])
+def test_what_is_ended_for_lack_of_time_goes_on_and_ends_the_same(
+    name: str, planted: tuple[Interactions, Holdout], tmp_path: Path
+) -> None:
+    data, holdout = planted
+    whole = train(name, FAST[name], data, seed=3, holdout=holdout)
+    ended: list[str] = []
+    made = None
+    while made is None:
+        made = _within(0.03 * len(ended), name, data, holdout, tmp_path, ended)
+    assert len(ended) > 1
+    assert all("its time was over in epoch" in what for what in ended)
+    assert made.losses == whole.losses
+    assert model_version(made) == model_version(whole)
+    assert not written(tmp_path)
+
+
+def _within(
+    seconds: float,
+    name: str,
+    data: Interactions,
+    holdout: Holdout,
+    folder: Path,
+    ended: list[str],
+) -> Trained | None:
+    """A training that ends, with its checkpoint, where its time is over."""
+    kept = Checkpoints(folder, seconds=0)
+    until = time.monotonic() + seconds
+    try:
+        return train(name, FAST[name], data, seed=3, holdout=holdout, checkpoints=kept, until=until)
+    except OverrunError as error:
+        ended.append(error.what if written(folder) else "nothing was kept")
+        return None
 
 
 def test_it_goes_on_after_the_last_step_that_was_saved(

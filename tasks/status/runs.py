@@ -1,0 +1,114 @@
+"""Runs of nights: those that ended, those that did not, those that are missing; backfills."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import sql
+from expectations.catalogue import catalogue
+from tasks.lake.session import Session
+from tasks.shop import Shop
+from tasks.status import causes
+from tasks.status.causes import Change
+from tasks.status.records import NightRun, Plan, StaleNight, Unfinished
+
+LAST = 5  # nights that are listed
+LOOKED_AT = 10  # dates of which runs without an end are looked for
+LEASES, BACKFILLS = "ops.leases", "ops.backfills"  # tables that a lake may have
+OPEN = ("waiting", "running")
+
+
+def nights(s: Session) -> tuple[NightRun, ...]:
+    """The last runs that ended, newest first."""
+    s.read("ops.nights")
+    rows = s.rows(
+        "SELECT run_id, ds, outcome, reason, started_at, ended_at FROM ops.nights "
+        f"ORDER BY ended_at DESC, run_id LIMIT {LAST}"
+    )
+    return tuple(NightRun(*row) for row in rows)
+
+
+def unfinished(s: Session) -> tuple[Unfinished, ...]:
+    """Runs that have begun and not ended."""
+    days = sorted(s.lake.pin("ops.stages").days())
+    s.read("ops.nights")
+    s.read("ops.stages", since=days[-LOOKED_AT] if len(days) > LOOKED_AT else None)
+    rows = s.rows(sql.read("queries/status_unfinished"))
+    alive, is_known = _alive(s)
+    return tuple(
+        Unfinished(
+            run_id,
+            ds,
+            "running" if run_id in alive else "died" if is_known else "running or died",
+            stage,
+            since,
+        )
+        for run_id, ds, stage, since in rows
+    )
+
+
+def _alive(s: Session) -> tuple[set[str], bool]:
+    """Runs that hold a lease, and whether runs hold leases at all."""
+    if LEASES not in catalogue():
+        return set(), False
+    s.read(LEASES)
+    now = datetime.now(UTC)
+    rows = s.rows(f"SELECT run_id FROM {LEASES} WHERE expires_at > $now", {"now": now})
+    return {row[0] for row in rows}, True
+
+
+def stale_nights(s: Session, shop: Shop, found: Sequence[Change]) -> tuple[StaleNight, ...]:
+    """Nights whose window changed after they had ended: late, mended or withdrawn rows."""
+    for name in ("ops.nights", "ops.files", "ops.row_moves"):
+        s.read(name)
+    window = timedelta(days=shop.mapping.behaviours.history_days - 1)
+    rows = s.rows(sql.read("queries/status_stale_nights"), {"window": window})
+    return tuple(
+        StaleNight(
+            ds,
+            n_files,
+            causes.told(causes.of_window(found, ds - window, ds, ended_at)),
+            f"nightrank run --ds {ds}",
+        )
+        for ds, n_files, ended_at in rows
+    )
+
+
+def missing_nights(s: Session, newest: date | None) -> tuple[date, ...]:
+    """Dates with events, after the first night, for which no night has ended."""
+    s.read("ops.nights")
+    ended = {
+        row[0]
+        for row in s.rows(
+            "SELECT DISTINCT ds FROM ops.nights WHERE outcome IN ('published', 'kept', 'held')"
+        )
+    }
+    if not ended or newest is None:
+        return ()
+    days = s.lake.pin("clean.events").days()
+    return tuple(sorted(day for day in days if min(ended) < day < newest and day not in ended))
+
+
+def mend_missing(days: Sequence[date]) -> str:
+    """The one command that runs them."""
+    if BACKFILLS in catalogue() and len(days) > 1:
+        return f"nightrank backfill {days[0]} {days[-1]} --missing"
+    return f"nightrank run --ds {days[0]}"
+
+
+def backfills(s: Session) -> tuple[Plan, ...]:
+    """Plans with nights that are not done."""
+    if BACKFILLS not in catalogue():
+        return ()
+    s.read(BACKFILLS)
+    rows = s.rows(
+        f"SELECT plan_id, state, count(*), min(ds), max(ds) FROM {BACKFILLS} "
+        "GROUP BY ALL ORDER BY plan_id, state"
+    )
+    plans = []
+    for plan_id in dict.fromkeys(row[0] for row in rows):
+        of_plan = [row for row in rows if row[0] == plan_id]
+        counts = {state: n for _, state, n, _, _ in of_plan}
+        if any(state in OPEN for state in counts):
+            first, last = min(row[3] for row in of_plan), max(row[4] for row in of_plan)
+            plans.append(Plan(plan_id, counts, first, last))
+    return tuple(plans)
