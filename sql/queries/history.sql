@@ -49,16 +49,16 @@ decisions AS (
 )
 
 SELECT
-    decided_at,
-    state,
-    action,
-    ds,
-    release_id,
-    model,
-    n_users,
-    n_rows,
-    who,
-    reason
-FROM decisions
-ORDER BY decided_at DESC, release_id DESC, action ASC
+    date_trunc('second', d.decided_at) AS decided_at,
+    d.state,
+    d.action,
+    d.ds,
+    d.release_id,
+    d.model,
+    d.n_users,
+    d.n_rows,
+    d.who,
+    d.reason
+FROM decisions AS d
+ORDER BY d.decided_at DESC, d.release_id DESC, d.action ASC
 LIMIT $last

@@ -48,5 +48,5 @@ def tell_rollback(terminal: Terminal, done: "Rollback") -> None:
 
 def tell_resumed(terminal: Terminal, stood: "Hold") -> None:
     """That nights publish again, and what held them back."""
-    terminal.say(f"nights publish again. It was over that {stood.sentence}")
+    terminal.say(f"nights publish again; until now {stood.sentence}")
     terminal.say("a night that was kept back is judged anew when it is run again: nightrank run")
