@@ -29,6 +29,8 @@ _NOT_IN_RECIPE: dict[str, bool | set[str]] = {
     "paths": True,
     "compute": True,
     "mapping": True,
+    "alerts": True,
+    "housekeeping": True,
     "train": {"checkpoint_seconds", "checkpoint_steps"},
 }
 Parameters = dict[str, Value]

@@ -53,6 +53,12 @@ def served(decisions: list[Publication]) -> Publication | None:
     return next((each for each in reversed(decisions) if each.action in SERVING), None)
 
 
+def serving(lake: Lake, compute: Compute) -> Publication | None:
+    """What is served now."""
+    with session(lake, compute) as s:
+        return served(history(s))
+
+
 def note(lake: Lake, decision: Publication) -> None:
     """Add a decision to the history."""
     lake.append("serve.publications", {"ds": decision.ds}, [vars(decision)])
