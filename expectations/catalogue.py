@@ -10,7 +10,7 @@ from typing import Literal
 
 LAYERS = ("clean", "features", "train", "serve", "ops")
 
-Kind = Literal["increment", "snapshot", "log", "view"]
+Kind = Literal["increment", "snapshot", "log", "state", "view"]
 Lookback = Literal["day", "history", "all"]
 IfNew = Literal["ignore", "evolve", "stop"]
 IfMissing = Literal["null", "quarantine", "stop"]
@@ -47,6 +47,8 @@ class Table:
     - increment: a partition holds the rows of one date of occurrence, and of no other date;
     - snapshot: a partition holds the state as of the night of that date;
     - log: rows are added by runs and never changed;
+    - state: rows that come, change and go while runs go on; not in the file of views, which would
+      be behind it at once;
     - view: computed on reading, as of the date that is served.
 
     `lookback` says how far before its date a row may look: the day itself, history_days, or all.
@@ -97,3 +99,8 @@ def catalogue() -> dict[str, Table]:
 def stored() -> dict[str, Table]:
     """The tables that lie in the lake as Delta tables; views left out."""
     return {name: table for name, table in catalogue().items() if table.kind != "view"}
+
+
+def shown() -> dict[str, Table]:
+    """The stored tables that readers of the file of views see."""
+    return {name: table for name, table in stored().items() if table.kind != "state"}

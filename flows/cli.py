@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from flows.commands import files, nights, schedules, tables
+from flows.commands import decisions, files, nights, schedules, tables
 from tasks.errors import as_ours
 from tasks.report.terminal import Terminal
 
-COMMANDS = (nights, files, tables, schedules)
+COMMANDS = (nights, decisions, files, tables, schedules)
 
 
 def entry() -> None:

@@ -44,6 +44,9 @@ def nightly(
     except Exception as error:
         steps.fail(night, error)
         raise
+    except BaseException as why:  # Ctrl-C, or a run that was cancelled
+        steps.stop(night, why)
+        raise
     return steps.close(night)
 
 

@@ -54,10 +54,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "serve.comparisons",
         "serve.verdicts",
         "serve.publications",
+        "serve.holds",
         "ops.models",
         "ops.builds",
         "ops.checks",
         "ops.nights",
+        "ops.leases",
         "ops.stages",
     ),
 }

@@ -6,7 +6,8 @@
     ├── SourceError         landed files are missing, empty or cannot be read    exit 1
     │   └── ContractError   landed files break the contract of their source      exit 1
     ├── StorageError        the lake cannot be read or written                   exit 1
-    │   └── ConflictError   another writer was first; reading again can pass     exit 1, retried
+    │   ├── ConflictError   another writer was first; reading again can pass     exit 1, retried
+    │   └── LeaseError      another run holds what this one needs, or took it    exit 1
     ├── QualityError        a critical check failed                              exit 1
     ├── EstimationError     propensities cannot be estimated as set           exit 1
     ├── TrainingError       a model could not be trained or scored               exit 1
@@ -94,6 +95,10 @@ class StorageError(NightrankError):
 
 class ConflictError(StorageError):
     """Another writer committed first; reading again and recomputing can pass."""
+
+
+class LeaseError(StorageError):
+    """Another run holds what this one needs, or this one lost what it held."""
 
 
 class UnforeseenError(NightrankError):

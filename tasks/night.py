@@ -13,6 +13,7 @@ from tasks.errors import (
     StorageError,
     UsageError,
     as_ours,
+    on_one_line,
 )
 from tasks.ingest.deliveries import new_deliveries
 from tasks.ingest.landing import Arrival, arrival
@@ -30,13 +31,14 @@ from tasks.lake.warehouse import (
 )
 from tasks.memory import share_one_heap
 from tasks.report.page import write_night
-from tasks.serve.decisions import Decision, decided, was_replaced
-from tasks.serve.publications import reconcile
+from tasks.running import hold_date, leave, note_deaths, note_end
+from tasks.serve.decisions import Decision, decided, rolled_back_since, stands
+from tasks.serve.publications import SERVING, reconcile
 from tasks.serve.release import release_id
 from tasks.shop import Shop, parameters
 from tasks.train.registry import SavedModel
 
-Ending = Literal["published", "kept", "held", "failed"]
+Ending = Literal["published", "kept", "held", "failed", "died"]
 _ENDINGS: dict[str, Ending] = {"hold": "held", "backfill": "kept"}
 
 
@@ -77,9 +79,10 @@ class Outcome:
 
 
 def begin(shop: Shop, ds: date | None) -> Night:
-    """Mend what a killed run left, and find the night's files and date.
+    """Mend what a killed run left, find the night's files and date, and hold the date.
 
-    The night comes back decided where nothing new has landed since it was decided.
+    Waits while another run of the date lives. The night comes back decided where nothing new has
+    landed since it was decided.
     Raises SourceError where files are missing, StorageError where a table that cannot be made anew
     has been lost.
     """
@@ -87,9 +90,32 @@ def begin(shop: Shop, ds: date | None) -> Night:
     started_at = datetime.now(UTC)
     _check_configs(shop)
     _refuse_losses(shop)
+    note_deaths(shop)
     reconcile(shop.lake, shop.settings.compute)
     found = arrival(shop.landing, shop.mapping, ds)
-    return _as_decided(Night(shop, new_run_id(), started_at, found, found.ds))
+    night = Night(shop, new_run_id(), started_at, found, found.ds)
+    return _alone(night)
+
+
+def _alone(night: Night) -> Night:
+    """Hold the night's date, so that no other run has it, and see whether there is work to do."""
+    shop = night.shop
+    try:
+        if hold_date(shop, night.day, night.run_id):
+            # what has landed while this run waited; its date stays the one it waited for
+            night = replace(night, arrival=arrival(shop.landing, shop.mapping, night.ds))
+        return _as_decided(night)
+    except BaseException:
+        leave_dates(night)
+        raise
+
+
+def with_date(night: Night, ds: date) -> Night:
+    """The night of undated files, whose date is known now and held too."""
+    if night.ds == ds:
+        return night
+    hold_date(night.shop, ds, night.run_id)
+    return replace(night, ds=ds)
 
 
 def new_run_id() -> str:
@@ -148,9 +174,11 @@ def _as_decided(night: Night) -> Night:
         return night
     release = release_id(shop, ds)
     before = decided(shop, release)
-    if before is None or was_replaced(shop, before):
+    if before is None or not stands(shop, before):
         return night
-    decision = Decision(before.action, before.reason)
+    back = rolled_back_since(shop, release) if before.action in SERVING else None
+    since = f"; {back.who} rolled back to {back.ds} since: {back.reason}" if back else ""
+    decision = Decision(before.action, before.reason + since)
     return replace(night, ds=ds, release=release, decision=decision, is_old=True)
 
 
@@ -171,27 +199,37 @@ def close(night: Night) -> Outcome:
             unchanged=f"what was decided stands: {night.decision.reason}",
             fix="make room or mend what is said above, then run the same command again",
         ) from error
+    finally:
+        leave_dates(night)
 
 
 def fail(night: Night, error: Exception) -> Outcome:
     """The same for a night that an error stopped."""
-    return _end(night, "held" if isinstance(error, HeldError) else "failed", as_ours(error).what)
+    try:
+        ending: Ending = "held" if isinstance(error, HeldError) else "failed"
+        return _end(night, ending, as_ours(error).what)
+    finally:
+        leave_dates(night)
+
+
+def stop(night: Night, why: BaseException) -> None:
+    """Note a night that was stopped from outside, and let others run it; nothing more."""
+    try:
+        _note(night, "died", f"it was stopped: {type(why).__name__} {on_one_line(why)}".strip())
+    finally:
+        leave_dates(night)
+
+
+def leave_dates(night: Night) -> None:
+    """Let others run the night: its date, and that on which it ran until it knew its date."""
+    leave(night.shop, night.run_id, night.day, night.started_at.date())
 
 
 def _end(night: Night, ending: Ending, reason: str) -> Outcome:
     shop, ds = night.shop, night.day
     page = reports_path(shop.lake) / f"{ds}.html"
     if not (night.is_old and _is_noted(night)):
-        row = {
-            "run_id": night.run_id,
-            "outcome": ending,
-            "reason": reason,
-            "release_id": night.release,
-            "started_at": night.started_at,
-            "ended_at": datetime.now(UTC),
-            "ds": ds,
-        }
-        shop.lake.append("ops.nights", {"ds": ds}, [row])
+        _note(night, ending, reason)
         page.unlink(missing_ok=True)
     refresh(shop, ds)
     if not page.exists():
@@ -206,6 +244,19 @@ def _end(night: Night, ending: Ending, reason: str) -> Outcome:
         waiting=night.arrival.waiting,
         is_old=night.is_old,
     )
+
+
+def _note(night: Night, ending: Ending, reason: str) -> None:
+    row = {
+        "run_id": night.run_id,
+        "outcome": ending,
+        "reason": reason,
+        "release_id": night.release,
+        "started_at": night.started_at,
+        "ended_at": datetime.now(UTC),
+        "ds": night.day,
+    }
+    note_end(night.shop, row, night.day)
 
 
 def _is_noted(night: Night) -> bool:

@@ -18,6 +18,9 @@ class Watcher(Protocol):
     def ended(self, stage: str, is_done: bool, note: str) -> None:
         """A stage ended, well or not."""
 
+    def said(self, text: str) -> None:
+        """Something to know that is no stage: whom the run waits for."""
+
 
 class Nobody:
     """Watches nothing."""
@@ -29,6 +32,9 @@ class Nobody:
         """Nothing to tell."""
 
     def ended(self, stage: str, is_done: bool, note: str) -> None:
+        """Nothing to tell."""
+
+    def said(self, text: str) -> None:
         """Nothing to tell."""
 
 

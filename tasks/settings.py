@@ -312,7 +312,7 @@ def check(kind: type[Record], table: dict[str, Any], *, where: str) -> Record:
         ) from error
 
 
-def parse_day(text: str) -> date:
+def parse_day(text: str, *, where: str = "--ds") -> date:
     """A date given by a person, as YYYY-MM-DD."""
     try:
         if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
@@ -321,7 +321,7 @@ def parse_day(text: str) -> date:
     except ValueError as error:
         raise SettingsError(
             f"{text!r} is no date",
-            where="--ds",
+            where=where,
             unchanged="nothing was read or written",
             fix="write it as YYYY-MM-DD, such as 2026-01-25",
         ) from error

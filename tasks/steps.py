@@ -147,6 +147,12 @@ class _InUi:
         """Hand it on."""
         self.behind.ended(stage, is_done, note)
 
+    def said(self, text: str) -> None:
+        """Hand it on, and log it."""
+        self.behind.said(text)
+        with suppress(PrefectException, httpx.HTTPError):
+            self.context.run(lambda: get_run_logger().info(text))
+
     def _show(self, percent: float, note: str) -> None:
         get_run_logger().info("%s: %.0f %%, %s", self.label, percent, note)
         if self.artifact is None:
@@ -213,15 +219,18 @@ def _note(
 
 def begin(shop: Shop, ds: date | None) -> Night:
     """Mend what a killed run left; find the night's files, its date, and whether it is done."""
-    return nights.begin(shop, ds)
+    if FlowRunContext.get() is None:
+        return nights.begin(shop, ds)
+    with watched_by(_InUi(watcher(), "begin")):
+        return nights.begin(shop, ds)
 
 
 @stage()
 def ingest(night: Night) -> Worked:
     """Landed files into clean tables."""
     ds, written = ingest_files(night.shop, night.arrival, night.run_id)
-    release = releases.release_id(night.shop, ds)
-    return replace(night, ds=ds, release=release), written
+    night = nights.with_date(night, ds)
+    return replace(night, release=releases.release_id(night.shop, ds)), written
 
 
 @stage()
@@ -370,6 +379,11 @@ def _tell_staleness(shop: Shop) -> None:
             shop.settings.alerts.stale_days,
         )
     )
+
+
+def stop(night: Night, why: BaseException) -> None:
+    """The same for a night that a person or its worker stopped: it is noted, and no more."""
+    nights.stop(night, why)
 
 
 def _show_in_ui(night: Night, outcome: Outcome) -> None:

@@ -111,6 +111,7 @@ def test_every_made_table_has_its_select() -> None:
         "serve.comparisons",
         "serve.verdicts",
         "serve.publications",
+        "serve.holds",
         "serve.current",
     }
     for name, table in catalogue().items():

@@ -201,17 +201,39 @@ STAGES = Table(
 NIGHTS = Table(
     name="ops.nights",
     kind="log",
-    grain="one run of a night that ended (a killed run leaves its stages, and no row here)",
+    grain="one run of a night that ended; one that died is noted by who finds that it did",
     key=("run_id",),
     sort_by=("ended_at", "run_id"),
     columns=(
         _RUN,
-        Column("outcome", "VARCHAR", "published, kept, held or failed", True),
+        Column("outcome", "VARCHAR", "published, kept, held, failed or died", True),
         Column("reason", "VARCHAR", "one sentence", True),
         Column("release_id", "VARCHAR", "the release, where one was made"),
         Column("started_at", "TIMESTAMPTZ", "when", True),
-        Column("ended_at", "TIMESTAMPTZ", "when", True),
+        Column("ended_at", "TIMESTAMPTZ", "when; died: when it was last heard of", True),
         _DS,
+    ),
+)
+
+LEASES = Table(
+    name="ops.leases",
+    kind="state",
+    grain="one run that holds one place under a name, until it gives it back or its time is over",
+    partition_by=("name",),
+    key=("name", "run_id"),
+    sort_by=("taken_at", "run_id"),
+    columns=(
+        _RUN,
+        Column("what", "VARCHAR", "what the run does, in words", True),
+        Column("host", "VARCHAR", "the machine it runs on", True),
+        Column("pid", "BIGINT", "its process there", True),
+        Column(
+            "process", "VARCHAR", "boot, pid namespace and start of that process; empty: not told"
+        ),
+        Column("taken_at", "TIMESTAMPTZ", "when it took the place", True),
+        Column("renewed_at", "TIMESTAMPTZ", "when it last said that it lives", True),
+        Column("expires_at", "TIMESTAMPTZ", "when it counts as dead unless it says so again", True),
+        Column("name", "VARCHAR", "what is held, such as: night 2026-01-25", True),
     ),
 )
 
@@ -275,6 +297,7 @@ TABLES = (
     CHECKS,
     STAGES,
     NIGHTS,
+    LEASES,
     MODELS,
     CHAMPIONS,
 )

@@ -253,6 +253,26 @@ PUBLICATIONS = Table(
     ),
 )
 
+HOLDS = Table(
+    name="serve.holds",
+    kind="log",
+    grain="one time that a person held publishing back (hold) or let it go on (resume)",
+    partition_by=("ds",),
+    key=("decided_at",),
+    sort_by=("decided_at",),
+    reads=("serve.publications",),
+    columns=(
+        Column(
+            "action", "VARCHAR", "hold: later nights do not publish; resume: they do again", True
+        ),
+        Column("reason", "VARCHAR", "why", True),
+        Column("who", "VARCHAR", "who decided", True),
+        Column("decided_at", "TIMESTAMPTZ", "when", True),
+        Column("release_id", "VARCHAR", "what was served then", True),
+        Column("ds", "DATE", "date of its night", True),
+    ),
+)
+
 CURRENT = Table(
     name="serve.current",
     kind="view",
@@ -274,5 +294,6 @@ TABLES = (
     COMPARISONS,
     VERDICTS,
     PUBLICATIONS,
+    HOLDS,
     CURRENT,
 )

@@ -92,9 +92,14 @@ def _views(arguments: argparse.Namespace) -> Path:
 
 
 def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.running import note_deaths, running
     from tasks.status import status
 
-    terminal.status(status(the_shop(arguments)))
+    shop = the_shop(arguments)
+    note_deaths(shop)
+    terminal.status(status(shop))
+    for each in running(shop):
+        terminal.say(f"running: {each}")
     return 0
 
 

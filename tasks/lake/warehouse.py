@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 import sql
-from expectations.catalogue import Table, catalogue, stored
+from expectations.catalogue import Table, catalogue, shown
 from tasks.lake.literals import Value, literal, render
 from tasks.lake.session import write_views
 from tasks.lake.tables import Lake, Pinned, fingerprint, scan
@@ -50,7 +50,7 @@ def rebuild(lake: Lake, window: Mapping[str, Value]) -> Path:
     target = warehouse_path(lake)
     target.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        pins = {name: lake.pin(name) for name in stored()}
+        pins = {name: lake.pin(name) for name in shown()}
         views = {**_views(lake, pins, window), "main.freshness": _state(lake, pins, window)}
         with replacing(target) as beside:
             write_views(beside, views)
@@ -63,7 +63,7 @@ def is_fresh(lake: Lake, window: Mapping[str, Value]) -> bool:
     path = warehouse_path(lake)
     if not path.exists():
         return False
-    pins = {name: lake.pin(name) for name in stored()}
+    pins = {name: lake.pin(name) for name in shown()}
     try:
         with duckdb.connect(str(path), read_only=True) as con:
             seen = con.sql("SELECT state FROM main.freshness").fetchall()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 10_000
 STALE_SHOWN = 3  # nights that are listed one by one
 PLAIN_WIDTH = 160  # columns, where there is no terminal to ask
-_EXIT = {"published": 0, "kept": 0, "held": 3, "failed": 1}
+_EXIT = {"published": 0, "kept": 0, "held": 3, "failed": 1, "died": 1}
 _STAGES = """
 SELECT
     stage,
@@ -205,6 +205,10 @@ class Stages:
         mark = "[green]done[/]  " if is_done else "[red]failed[/]"
         self.progress.console.print(f"{mark} {stage}  [dim]{escape(note)}[/]")
         self.progress.update(self.task, visible=False)
+
+    def said(self, text: str) -> None:
+        """A line of its own."""
+        self.progress.console.print(escape(text))
 
 
 def _as_json(value: object) -> object:

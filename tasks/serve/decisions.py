@@ -1,7 +1,7 @@
 """Decide whether a release is served: by the gate, or by a person who says why."""
 
 import getpass
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -12,13 +12,15 @@ from tasks.lake.session import Session, session
 from tasks.lake.tables import scan
 from tasks.records import TableVersion
 from tasks.serve.gate import Facts, Verdict, verdicts
+from tasks.serve.holds import Hold, holds, standing
 from tasks.serve.publications import (
     SERVING,
     Publication,
+    deciding,
     history,
     note_once,
-    reconcile,
     served,
+    show,
     time_after,
 )
 from tasks.shop import Shop
@@ -40,15 +42,30 @@ def decided(shop: Shop, release: str) -> Publication | None:
     return found[-1] if found else None
 
 
-def was_replaced(shop: Shop, before: Publication) -> bool:
-    """Whether a release was served, and then another of the same night in its place."""
-    serving = served(_history(shop))
-    return (
+def stands(shop: Shop, before: Publication) -> bool:
+    """Whether the last decision about a release is kept when its night is run again.
+
+    Not where another release of the night took its place by itself, nor where publishing was held
+    back then and goes on now.
+    """
+    with session(shop.lake, shop.settings.compute) as s:
+        serving, found = served(history(s)), holds(s)
+    was_replaced = (
         before.action in SERVING
         and serving is not None
+        and serving.action != "rollback"
         and serving.ds == before.ds
         and serving.release_id != before.release_id
     )
+    was_held_back = before.action == "hold" and standing(found, before.decided_at) is not None
+    return not was_replaced and not (was_held_back and standing(found) is None)
+
+
+def rolled_back_since(shop: Shop, release: str) -> Publication | None:
+    """The rollback that took the place of a release, if that is what is served."""
+    serving = served(_history(shop))
+    is_another = serving is not None and serving.release_id != release
+    return serving if is_another and serving is not None and serving.action == "rollback" else None
 
 
 def champion(shop: Shop, ds: date) -> Lists | None:
@@ -70,36 +87,43 @@ def publish(
     who: str = "nightly",
 ) -> tuple[Decision, list[TableVersion]]:
     """Judge a release, note the verdicts and the decision, and serve it if it is to be served."""
-    before = decided(shop, release)
-    if before is not None and not was_replaced(shop, before):
-        reconcile(shop.lake, shop.settings.compute)
-        return Decision(before.action, before.reason), []
-    serving = served(_history(shop))
-    new, old = _facts(shop, release), None if serving is None else _facts(shop, serving.release_id)
-    is_older = serving is not None and serving.ds > ds
-    found = [] if is_older else _judged(shop, ds, release, model, new, old)
-    rows = [{"release_id": release, "ds": ds, **vars(each)} for each in found]
-    written = shop.lake.put("serve.verdicts", {"ds": ds, "release_id": release}, rows)
-    decision = _decide(ds, new, serving, found)
-    reasons = [decision.reason, *(f"{name} was not trained: {why}" for name, why in untrained)]
-    noted = note_once(
-        shop.lake,
-        before,
-        Publication(
+    with deciding(shop.lake, f"publishing the night of {ds}") as still_ours:
+        before = decided(shop, release)
+        if before is not None and stands(shop, before):
+            show(shop.lake, shop.settings.compute, still_ours)
+            return Decision(before.action, before.reason), []
+        facts = _facts(shop, release)
+        decision, written = _judge(shop, ds, release, model, facts)
+        reasons = [decision.reason, *(f"{name} was not trained: {why}" for name, why in untrained)]
+        made = Publication(
             release_id=release,
             ds=ds,
             action=decision.action,
             reason="; ".join(reasons),
             who=who,
-            decided_at=time_after(_history(shop)),
+            decided_at=time_after(each.decided_at for each in _history(shop)),
             model=model,
-            n_users=new.n_users,
-            n_rows=new.n_rows,
+            n_users=facts.n_users,
+            n_rows=facts.n_rows,
             run_id=run_id,
-        ),
-    )
-    reconcile(shop.lake, shop.settings.compute)
-    return Decision(noted.action, noted.reason), [written]
+        )
+        still_ours()
+        noted = note_once(shop.lake, before, made)
+        show(shop.lake, shop.settings.compute, still_ours)
+        return Decision(noted.action, noted.reason), [written]
+
+
+def _judge(
+    shop: Shop, ds: date, release: str, model: str, new: Facts
+) -> tuple[Decision, TableVersion]:
+    """The decision about a release, its verdicts noted."""
+    serving = served(_history(shop))
+    old = None if serving is None else _facts(shop, serving.release_id)
+    is_older = serving is not None and serving.ds > ds
+    found = [] if is_older else _judged(shop, ds, release, model, new, old)
+    rows = [{"release_id": release, "ds": ds, **vars(each)} for each in found]
+    written = shop.lake.put("serve.verdicts", {"ds": ds, "release_id": release}, rows)
+    return _decide(ds, new, serving, found), written
 
 
 def _history(shop: Shop) -> list[Publication]:
@@ -128,7 +152,14 @@ def _judged(
     rows = shop.lake.rows(pinned, {"ds": ds, "release_id": release}).to_pylist()
     of_candidate = [row for row in rows if row["is_candidate"]]
     stands_in = model != shop.settings.publish.model
-    return verdicts(shop.settings, facts, served_facts, of_candidate, stands_in=stands_in)
+    found = verdicts(shop.settings, facts, served_facts, of_candidate, stands_in=stands_in)
+    with session(shop.lake, shop.settings.compute) as s:
+        held = standing(holds(s))
+    return found if held is None else [_of_a_person(held), *found]
+
+
+def _of_a_person(held: Hold) -> Verdict:
+    return Verdict("held back", None, None, "hold", held.sentence)
 
 
 def _decide(
@@ -153,8 +184,14 @@ def force(shop: Shop, reason: str, ds: date | None = None) -> Publication:
     """Serve the newest release that the gate held (of `ds`); returns what is served then.
 
     Safe to run again: a release that is served by force is not forced twice. Raises UsageError
-    where no night is held, its list is gone, a newer one is served, or no reason is given.
+    where no night is held, its list is gone, a newer one is served, no reason is given, or a person
+    holds publishing back.
     """
+    with deciding(shop.lake, "publishing by force") as still_ours:
+        return _force(shop, reason, ds, still_ours)
+
+
+def _force(shop: Shop, reason: str, ds: date | None, still_ours: Callable[[], None]) -> Publication:
     decisions = _history(shop)
     serving = served(decisions)
     last = {each.release_id: each for each in decisions if ds in (None, each.ds)}
@@ -172,17 +209,27 @@ def force(shop: Shop, reason: str, ds: date | None = None) -> Publication:
     if serving is not None and serving.ds > held.ds:
         raise _unforced(f"{serving.ds} is served, which is newer than {held.ds}", "nightrank run")
     if held.action == "force":
-        reconcile(shop.lake, shop.settings.compute)
+        show(shop.lake, shop.settings.compute, still_ours)
         return held
+    with session(shop.lake, shop.settings.compute) as s:
+        hold = standing(holds(s))
+    if hold is not None:
+        fix = 'nightrank rollback --resume --reason "why it may go on", then force it'
+        raise _unforced(hold.sentence, fix)
     if not _facts(shop, held.release_id).n_rows:
         fix = f"restore {shop.lake.path('serve.recommendations')} from a copy"
         raise _unforced(f"the list of {held.ds} is gone", fix)
     who = getpass.getuser()
     forced = replace(
-        held, action="force", reason=reason.strip(), who=who, decided_at=time_after(decisions)
+        held,
+        action="force",
+        reason=reason.strip(),
+        who=who,
+        decided_at=time_after(each.decided_at for each in decisions),
     )
+    still_ours()
     noted = note_once(shop.lake, held, forced)
-    reconcile(shop.lake, shop.settings.compute)
+    show(shop.lake, shop.settings.compute, still_ours)
     return noted
 
 

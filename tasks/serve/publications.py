@@ -2,8 +2,12 @@
 
 import os
 import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -11,16 +15,18 @@ import pyarrow as pa
 
 from tasks.errors import StorageError
 from tasks.lake.connection import reading
+from tasks.lake.leases import Lease, ensure, leased
 from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.lake.warehouse import NO_ROWS, SLOTS, current_folder, current_pointer
+from tasks.progress import watcher
 from tasks.scratch import replacing
 from tasks.settings import Compute
 
 SERVING = ("publish", "force", "rollback")
-# A query that opened the slot before the new list was in it must not see the new pointer.
-SETTLE_SECONDS = 1.0
+DECIDING = "what is served"  # the lease of who decides about it
+SETTLE_SECONDS = 1.0  # in which a query has opened the slots and read the pointer
 ROW_GROUP = 20_480  # rows; a look-up of one user reads one group
 
 
@@ -59,6 +65,18 @@ def serving(lake: Lake, compute: Compute) -> Publication | None:
         return served(history(s))
 
 
+def list_is_whole(lake: Lake, publication: Publication) -> bool:
+    """Whether all rows of a release's list are still there."""
+    pinned = lake.pin("serve.recommendations")
+    files = pinned.files(lambda found: found["release_id"] == publication.release_id)
+    try:
+        with reading() as con:
+            found = con.sql(f"SELECT count(*) FROM ({scan(pinned.table, files)})").fetchall()
+    except duckdb.Error:
+        return False  # a file is away or damaged
+    return bool(found[0][0] == publication.n_rows > 0)
+
+
 def note(lake: Lake, decision: Publication) -> None:
     """Add a decision to the history."""
     lake.append("serve.publications", {"ds": decision.ds}, [vars(decision)])
@@ -86,12 +104,41 @@ def note_once(lake: Lake, before: Publication | None, decision: Publication) -> 
     return stands
 
 
+@contextmanager
+def deciding(lake: Lake, what: str) -> Iterator[Callable[[], None]]:
+    """Alone decide what is served, and show it; others wait.
+
+    Two at once could move what is served backwards, or write into the slot that the other is about
+    to show. Yields what to call before each step that others would see: it raises LeaseError where
+    this process fell silent for so long that another may have begun.
+    """
+    run_id = uuid.uuid4().hex
+    with leased(lake, DECIDING, run_id, what=what, on_wait=_tell):
+        yield partial(ensure, lake, DECIDING, run_id)
+
+
+def _tell(living: list[Lease]) -> None:
+    watcher().said(f"waiting for {'; '.join(map(str, living))}")
+
+
 def reconcile(lake: Lake, compute: Compute) -> Publication | None:
     """Make the current list show what the history says is served; returns that publication."""
     with session(lake, compute) as s:
         serving = served(history(s))
+    if serving is None or _shown(lake) == serving.release_id:
+        return serving
+    with deciding(lake, "showing what is served") as still_ours:
+        return show(lake, compute, still_ours)
+
+
+def show(lake: Lake, compute: Compute, still_ours: Callable[[], None]) -> Publication | None:
+    """The same, for who is deciding."""
+    with session(lake, compute) as s:
+        serving = served(history(s))
         if serving is not None and _shown(lake) != serving.release_id:
-            _show(s, serving)
+            make_ready(s, serving, still_ours)
+            still_ours()
+            point(lake, serving.release_id)
     return serving
 
 
@@ -114,27 +161,56 @@ def _release_in(lake: Lake, slot: str) -> str | None:
     return None if found[0][0] is None else str(found[0][0])
 
 
-def _show(s: Session, serving: Publication) -> None:
-    """Write the release's list, sorted by user, into the slot that is not shown; then show it."""
+def make_ready(s: Session, publication: Publication, still_ours: Callable[[], None]) -> None:
+    """Have the release's list, sorted by user, in the slot that is not shown.
+
+    To show it then is one rename. A slot that holds it since it was served last is left as it is,
+    and so is all where it is shown already.
+    """
     pinned = s.lake.pin("serve.recommendations")
-    files = pinned.files(lambda found: found["release_id"] == serving.release_id)
+    release = publication.release_id
+    files = pinned.files(lambda found: found["release_id"] == release)
     if not files:
         raise StorageError(
-            f"the served release {serving.release_id} is not in serve.recommendations",
+            f"the served release {release} is not in serve.recommendations",
             where=str(s.lake.path("serve.recommendations")),
             unchanged="the current list stays as it is",
             fix="restore the folder, or publish another night",
         )
     current_folder(s.lake).mkdir(parents=True, exist_ok=True)
-    shown = _shown(s.lake)
     for name in (NO_ROWS, *SLOTS):
         if not (current_folder(s.lake) / name).exists():
             _write_list(s, scan(pinned.table, []), name)
-    slot = next(name for name in SLOTS if shown is None or _release_in(s.lake, name) != shown)
-    s.in_half(lambda: _write_list(s, scan(pinned.table, files), slot))
+    shown, held = _shown(s.lake), {name: _release_in(s.lake, name) for name in SLOTS}
+    if shown == release:
+        return
+    # never a list in both slots: readers would see it twice
+    slot = next((name for name in SLOTS if held[name] == release), None)
+    slot = slot or next(name for name in SLOTS if shown is None or held[name] != shown)
+    if held[slot] != release or not _is_newer(current_folder(s.lake) / slot, files):
+        if shown is not None:
+            _settle(current_pointer(s.lake))
+        still_ours()
+        s.in_half(lambda: _write_list(s, scan(pinned.table, files), slot))
     if shown is not None:
-        time.sleep(SETTLE_SECONDS)
-    _point(s.lake, serving.release_id)
+        _settle(current_folder(s.lake) / slot)
+
+
+def _is_newer(slot: Path, files: list[str]) -> bool:
+    """Whether a slot was written after the files of its release: nothing was erased since."""
+    return slot.stat().st_mtime > max(Path(path).stat().st_mtime for path in files)
+
+
+def _settle(changed: Path) -> None:
+    """Wait until no query is left that knows what stood here before, and has not read all of it.
+
+    A query that opened a slot before the new list was in it must not see a pointer to it, and one
+    that read the pointer must find its slot as it was.
+    """
+    seen = changed.stat()
+    age = time.time() - max(seen.st_mtime, seen.st_ctime)  # a rename changes the latter alone
+    if age < SETTLE_SECONDS:
+        time.sleep(min(SETTLE_SECONDS, SETTLE_SECONDS - age))
 
 
 def _write_list(s: Session, select: str, name: str) -> None:
@@ -147,7 +223,8 @@ def _write_list(s: Session, select: str, name: str) -> None:
         _to_disk(beside)
 
 
-def _point(lake: Lake, release: str) -> None:
+def point(lake: Lake, release: str) -> None:
+    """Let readers see a release that is ready."""
     with replacing(current_pointer(lake)) as beside:
         beside.write_text(release)
         _to_disk(beside)
@@ -158,8 +235,8 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def time_after(decisions: list[Publication]) -> datetime:
+def time_after(times: Iterable[datetime]) -> datetime:
     """The time of the next decision: after all before it, though the clock was set back since."""
-    last = max((each.decided_at for each in decisions), default=None)
+    last = max(times, default=None)
     time_now = datetime.now(UTC)
     return time_now if last is None else max(time_now, last + timedelta(microseconds=1))

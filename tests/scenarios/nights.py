@@ -47,6 +47,9 @@ CLOCKS = {
     "ended_at",
     "decided_at",
     "kept_at",
+    "taken_at",
+    "renewed_at",
+    "expires_at",
 }
 RUNS = {"run_id", "table_version", "seconds", "cpu_seconds", "peak_mb", "pins", "modified_at"}
 RUN_LOGS = ("ops.stages", "ops.nights", "ops.checks")
@@ -165,6 +168,9 @@ class _Killer:
     def ended(self, stage: str, is_done: bool, note: str) -> None:
         self.stage, self.n_writes = f"after {stage}", 0
 
+    def said(self, text: str) -> None:
+        pass
+
     def watch(self, replace: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any) -> Any:
             self.n_writes += 1
@@ -266,3 +272,8 @@ def start(work: Callable[..., None], *args: Any) -> Any:
     process = _PROCESSES.Process(target=work, args=args)
     process.start()
     return process
+
+
+def event() -> Any:
+    """What processes that are started wait for or look at."""
+    return _PROCESSES.Event()

@@ -21,7 +21,7 @@ from tests.scenarios.nights import (
 MOMENTS = [
     Moment("ingest", 1),  # clean.events is written, its quarantine and accounting are not
     Moment("train bpr", when="moved"),
-    Moment("publish", 2),  # decided, and not yet served
+    Moment("publish", 3),  # decided, and not yet served
 ]
 
 

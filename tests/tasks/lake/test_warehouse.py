@@ -14,11 +14,14 @@ from tests.tasks.lake.test_tables import MONDAY, night
 
 
 def test_every_table_of_the_catalogue_is_a_view_of_its_columns(tmp_path: Path) -> None:
+    """But those that change while runs go on: the file of views would be behind them at once."""
     lake = Lake(tmp_path)
     rebuild(lake, no_window())
     with connect(warehouse_path(lake), read_only=True) as con:
         for name, table in catalogue().items():
-            assert con.sql(f"FROM {name}").columns == list(table.column_names), name
+            if table.kind != "state":
+                assert con.sql(f"FROM {name}").columns == list(table.column_names), name
+        assert con.sql("FROM duckdb_views() WHERE view_name = 'leases'").fetchall() == []
         assert con.sql("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
 
 

@@ -1,0 +1,318 @@
+"""Leases: one of so many places under a name, held by a run until it gives it back or is dead.
+
+A lease is a row of `ops.leases`, taken, renewed and given back through the version that was read,
+so it works wherever tables do. A run that lives says so four times in the time after which it
+counts as dead; one whose process is gone from this machine counts as dead at once.
+
+Clocks: a holder writes its own time, others read theirs. Clocks of two machines may differ by
+CLOCKS_APART. A holder measures by a clock that nobody sets, and stops trusting its lease
+(`ensure`) before another may take it.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pyarrow as pa
+
+from tasks.errors import LeaseError, StorageError
+from tasks.lake.tables import Lake, Pinned, arrow_schema
+from tasks.processes import Process, this_process
+
+TABLE = "ops.leases"
+LEASE_SECONDS = 100.0  # without a sign of life; with CLOCKS_APART, less than two minutes
+CLOCKS_APART = 15.0  # seconds by which the clocks of two machines may differ
+RENEW_SECONDS = LEASE_SECONDS / 4
+POLL_SECONDS = 0.5  # between two looks of a run that waits
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One row of ops.leases: `run_id` holds a place under `name`, and does `what`."""
+
+    name: str
+    run_id: str
+    what: str
+    host: str
+    pid: int
+    process: str
+    taken_at: datetime
+    renewed_at: datetime
+    expires_at: datetime
+
+    def is_dead(self, now: datetime | None = None) -> bool:
+        """Whether its holder is gone: its process surely, or its time is over."""
+        over_at = self.expires_at + timedelta(seconds=CLOCKS_APART)
+        if (now or datetime.now(UTC)) > over_at:
+            return True
+        return Process(self.host, self.pid, self.process).is_surely_gone()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}, run {self.run_id}, process {self.pid} on {self.host} "
+            f"since {self.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
+
+
+Buried = Callable[[Lease], None]
+
+
+def _forgotten(_lease: Lease) -> None:
+    """What is done about a dead holder where nobody says more: nothing."""
+
+
+def holders(lake: Lake, name: str | None = None) -> list[Lease]:
+    """All who hold a place under a name (None: any), the dead too, longest first."""
+    pinned = lake.pin(TABLE)
+    rows = lake.rows(pinned, {} if name is None else {"name": name}).to_pylist()
+    return sorted((Lease(**row) for row in rows), key=lambda each: (each.taken_at, each.run_id))
+
+
+def take(
+    lake: Lake,
+    name: str,
+    run_id: str,
+    *,
+    what: str,
+    places: int = 1,
+    on_dead: Buried = _forgotten,
+) -> list[Lease]:
+    """Take a place and keep it alive until `give_back`; returns the living that hold all places.
+
+    Empty: it is taken. Dead holders lose their places; `on_dead` is told of each before, and again
+    where this process is killed in between. Safe to call again for a place that is held.
+    """
+    living: list[Lease] = []
+    asked_at, mine = _clock(), _new(name, run_id, what)
+
+    def with_mine(pinned: Pinned) -> pa.Table:
+        nonlocal living
+        others = [each for each in _rows(lake, pinned, name) if each.run_id != run_id]
+        dead = [each for each in others if each.is_dead()]
+        living = [each for each in others if each not in dead]
+        if len(living) >= places:
+            raise _FullError
+        for each in dead:
+            on_dead(each)
+        return _table([*living, mine])
+
+    try:
+        lake.rewrite(TABLE, {"name": name}, with_mine)
+    except _FullError:
+        return living
+    _keep_alive(lake, mine, asked_at)
+    return []
+
+
+def give_back(lake: Lake, name: str, run_id: str) -> None:
+    """Give a place back; nothing happens where it is not held."""
+    renewal = _renewals.pop(_key(lake, name, run_id), None)
+    if renewal is not None:
+        renewal.stop()
+    _without(lake, name, lambda each: each.run_id == run_id)
+
+
+def ensure(lake: Lake, name: str, run_id: str) -> None:
+    """Raise LeaseError unless this process holds the place and renewed it in time."""
+    renewal = _renewals.get(_key(lake, name, run_id))
+    lost = "it is not held" if renewal is None else renewal.lost()
+    if lost:
+        raise LeaseError(
+            f"the lease {name!r} of run {run_id} was lost: {lost}",
+            where=str(lake.path(TABLE)),
+            unchanged="what was written stands; another run may do the same work now",
+            fix="run the command again; it waits for the other or finds nothing to do",
+        )
+
+
+def bury(lake: Lake, prefix: str, on_dead: Buried) -> list[Lease]:
+    """Take the places of all dead holders whose names begin so; `on_dead` is told of each before.
+
+    Killed in between, it is told again: what it does must be the same twice.
+    """
+    dead = [each for each in holders(lake) if each.name.startswith(prefix) and each.is_dead()]
+    for each in dead:
+        on_dead(each)
+        _without(lake, each.name, partial(_is_same, each))
+    return dead
+
+
+@contextmanager
+def leased(
+    lake: Lake,
+    name: str,
+    run_id: str,
+    *,
+    what: str,
+    places: int = 1,
+    wait_seconds: float | None = None,
+    on_wait: Callable[[list[Lease]], None] | None = None,
+    on_dead: Buried = _forgotten,
+) -> Iterator[None]:
+    """Hold one of `places` places under a name in this block.
+
+    Waits for one at most `wait_seconds` (None: as long as its holders live) and tells `on_wait`
+    once whom it waits for. Raises LeaseError where it waited in vain, and at the end where the
+    place was lost meanwhile.
+    """
+    wait(
+        lake, name, run_id, what=what, places=places, wait_seconds=wait_seconds,
+        on_wait=on_wait, on_dead=on_dead,
+    )  # fmt: skip
+    try:
+        yield
+        ensure(lake, name, run_id)
+    finally:
+        give_back(lake, name, run_id)
+
+
+def wait(
+    lake: Lake,
+    name: str,
+    run_id: str,
+    *,
+    what: str,
+    places: int = 1,
+    wait_seconds: float | None = None,
+    on_wait: Callable[[list[Lease]], None] | None = None,
+    on_dead: Buried = _forgotten,
+) -> bool:
+    """Take a place as soon as there is one; whether it had to wait. Raises as `leased` does."""
+    until = None if wait_seconds is None else time.monotonic() + wait_seconds
+    has_waited = False
+    while living := take(lake, name, run_id, what=what, places=places, on_dead=on_dead):
+        if until is not None and time.monotonic() >= until:
+            raise _busy(lake, name, living)
+        if on_wait is not None and not has_waited:
+            on_wait(living)
+        has_waited = True
+        time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))
+    return has_waited
+
+
+class _FullError(Exception):
+    """All places are taken; nothing is to be written."""
+
+
+class _GoneError(Exception):
+    """The row to renew or to remove is not there; nothing is to be written."""
+
+
+class _Renewal:
+    """Says from a thread of its own that a lease lives."""
+
+    def __init__(self, lake: Lake, lease: Lease, renewed_at: float) -> None:
+        self.lake, self.lease, self.renewed_at = lake, lease, renewed_at
+        self.taken_by_another = False
+        self.is_over = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=f"lease {lease.name}", daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Say it no more; a renewal that has begun is waited for."""
+        self.is_over.set()
+        self.thread.join()
+
+    def lost(self) -> str:
+        """Why the lease may be another's now; empty while it is ours."""
+        silent = _clock() - self.renewed_at
+        if self.taken_by_another:
+            return "another run took it, for this one had not been heard of in time"
+        return f"it was not renewed for {silent:.0f} seconds" if silent > LEASE_SECONDS else ""
+
+    def _run(self) -> None:
+        pause = RENEW_SECONDS
+        while not self.is_over.wait(pause):
+            asked_at = _clock()
+            try:
+                _renew(self.lake, self.lease)
+            except _GoneError:
+                self.taken_by_another = True
+                return
+            except (
+                StorageError
+            ):  # it can pass; until it has, the lease runs out, and `lost` says so
+                pause = RENEW_SECONDS / 5
+            else:
+                self.renewed_at, pause = asked_at, RENEW_SECONDS
+
+
+_renewals: dict[tuple[str, str, str], _Renewal] = {}
+
+
+def _key(lake: Lake, name: str, run_id: str) -> tuple[str, str, str]:
+    return str(lake.root.absolute()), name, run_id
+
+
+def _keep_alive(lake: Lake, lease: Lease, asked_at: float) -> None:
+    before = _renewals.pop(_key(lake, lease.name, lease.run_id), None)
+    if before is not None:
+        before.stop()
+    _renewals[_key(lake, lease.name, lease.run_id)] = _Renewal(lake, lease, asked_at)
+
+
+def _renew(lake: Lake, lease: Lease) -> None:
+    def renewed(pinned: Pinned) -> pa.Table:
+        rows = _rows(lake, pinned, lease.name)
+        if not any(_is_same(each, lease) for each in rows):
+            raise _GoneError
+        return _table([_alive_again(each) if _is_same(each, lease) else each for each in rows])
+
+    lake.rewrite(TABLE, {"name": lease.name}, renewed)
+
+
+def _without(lake: Lake, name: str, is_out: Callable[[Lease], bool]) -> None:
+    def kept(pinned: Pinned) -> pa.Table:
+        rows = _rows(lake, pinned, name)
+        left = [each for each in rows if not is_out(each)]
+        if len(left) == len(rows):
+            raise _GoneError
+        return _table(left)
+
+    try:
+        lake.rewrite(TABLE, {"name": name}, kept)
+    except _GoneError:
+        return
+
+
+def _is_same(one: Lease, other: Lease) -> bool:
+    """Whether it is one taking of one place, however often it was renewed."""
+    return (one.name, one.run_id, one.taken_at) == (other.name, other.run_id, other.taken_at)
+
+
+def _new(name: str, run_id: str, what: str) -> Lease:
+    now, process = datetime.now(UTC), this_process()
+    over = now + timedelta(seconds=LEASE_SECONDS)
+    return Lease(name, run_id, what, process.host, process.pid, process.mark, now, now, over)
+
+
+def _alive_again(lease: Lease) -> Lease:
+    now = datetime.now(UTC)
+    return replace(lease, renewed_at=now, expires_at=now + timedelta(seconds=LEASE_SECONDS))
+
+
+def _rows(lake: Lake, pinned: Pinned, name: str) -> list[Lease]:
+    return [Lease(**row) for row in lake.rows(pinned, {"name": name}).to_pylist()]
+
+
+def _table(leases: list[Lease]) -> pa.Table:
+    return pa.Table.from_pylist([asdict(each) for each in leases], schema=arrow_schema(TABLE))
+
+
+def _clock() -> float:
+    """Seconds by a clock that nobody sets and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _busy(lake: Lake, name: str, living: list[Lease]) -> LeaseError:
+    return LeaseError(
+        f"{name} is held by {'; '.join(map(str, living))}",
+        where=str(lake.path(TABLE)),
+        unchanged="nothing was written",
+        fix="wait until it is done, or stop that process; then run the command again",
+    )
