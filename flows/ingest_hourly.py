@@ -27,7 +27,6 @@ def ingest_hourly(
     found = look(open_shop(settings, mapping, landing, lake))
     said = found.waits_for
     if found.night is not None:
-        night = steps.check(steps.ingest(found.night), "clean")
-        said = f"ingested what had landed up to {night.day}"
+        said = f"ingested what had landed up to {steps.gather(found.night).day}"
     get_run_logger().info(said)
     return said

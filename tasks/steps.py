@@ -321,6 +321,15 @@ def publish(night: Night) -> Worked:
     return replace(night, decision=decision), written
 
 
+def gather(night: Night) -> Night:
+    """The first two stages alone, for the hours between nights; nobody is kept waiting after."""
+    night = ingest(night)
+    try:
+        return check(night, "clean")
+    finally:
+        nights.leave_dates(night)
+
+
 def close(night: Night) -> Outcome:
     """Note how the night ended, refresh the views, write the page, and tell it to Prefect."""
     outcome = nights.close(night)
