@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from flows.commands import backfills, decisions, files, looks, nights, tables
+from flows.commands import backfills, decisions, files, looks, nights, schedules, tables
 from tasks.errors import as_ours
 from tasks.report.terminal import Terminal
 
-COMMANDS = (nights, looks, decisions, backfills, files, tables)
+COMMANDS = (nights, looks, decisions, backfills, files, tables, schedules)
 
 
 def entry() -> None:

@@ -19,7 +19,13 @@ def run_name() -> str:
     return f"nightly {flow_run.parameters.get('ds') or 'of the newest date'}"
 
 
-@flow(name="nightly", flow_run_name=run_name, persist_result=False, log_prints=False)
+@flow(
+    name="nightly",
+    flow_run_name=run_name,
+    persist_result=False,
+    log_prints=False,
+    on_failure=[steps.tell_failure],
+)
 def nightly(
     ds: date | None = None,
     settings: Path | None = None,

@@ -4,6 +4,7 @@
     ├── UsageError          the command or its arguments make no sense           exit 2
     │   └── SettingsError   a settings file or a source mapping is wrong         exit 2
     ├── SourceError         landed files are missing, empty or cannot be read    exit 1
+    │   └── ContractError   landed files break the contract of their source      exit 1
     ├── StorageError        the lake cannot be read or written                   exit 1
     │   ├── ConflictError   another writer was first; reading again can pass     exit 1, retried
     │   └── LeaseError      another run holds what this one needs, or took it    exit 1
@@ -84,6 +85,10 @@ class SettingsError(UsageError):
 
 class SourceError(NightrankError):
     """Landed files are missing, empty or cannot be read."""
+
+
+class ContractError(SourceError):
+    """Landed files break the contract of their source."""
 
 
 class StorageError(NightrankError):

@@ -225,6 +225,49 @@ class Deadlines(Frozen):
     ] = 0.0
 
 
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Mail(Frozen):
+    """A server that takes e-mail, and who gets it."""
+
+    server: str
+    port: Annotated[int, Field(ge=1, le=65_535)] = 25
+    starttls: bool = Field(default=False, description="speak in clear, then encrypted")
+    sender: str
+    recipients: Annotated[tuple[str, ...], Field(min_length=1)]
+    user: str | None = None
+    password: EnvironmentName | None = Field(
+        default=None, description="the name of the environment variable that holds it"
+    )
+
+
+class Alerts(Frozen):
+    """Who is told of bad nights, and from when on one is bad. No secret stands here."""
+
+    webhook: EnvironmentName | None = Field(
+        default=None, description="the name of the environment variable that holds its URL"
+    )
+    mail: Mail | None = None
+    late_minutes: Annotated[float, Field(ge=0.5, description="after its time, not started")] = 10
+    stuck_minutes: Annotated[float, Field(ge=1, description="running for so long")] = 240
+    stale_days: Annotated[
+        int, Field(ge=0, description="what is served may be older than a scheduled night")
+    ] = 2
+
+
+class Housekeeping(Frozen):
+    """What is kept, and for how long."""
+
+    keep_hours: Annotated[
+        int, Field(ge=1, description="files that no table needs: open readers may")
+    ] = 168
+    release_days: Annotated[
+        int, Field(ge=1, description="lists and candidates of releases, by date of the data")
+    ] = 35
+    report_days: Annotated[int, Field(ge=1, description="pages, by date of the data")] = 400
+
+
 class Settings(Frozen):
     """All settings of one environment."""
 
@@ -240,6 +283,8 @@ class Settings(Frozen):
     gate: Gate = Gate()
     checks: Checks = Checks()
     backfill: Backfill = Backfill()
+    alerts: Alerts = Alerts()
+    housekeeping: Housekeeping = Housekeeping()
 
     @model_validator(mode="after")
     def _published_models_are_trained(self) -> "Settings":

@@ -30,7 +30,9 @@ _NOT_IN_RECIPE: dict[str, bool | set[str]] = {
     "paths": True,
     "compute": True,
     "mapping": True,
+    "alerts": True,
     "backfill": True,
+    "housekeeping": True,
     "night": True,  # what was dropped for lack of time is part of the release's own name
     "train": {"checkpoint_seconds", "checkpoint_steps", "max_minutes"},
 }

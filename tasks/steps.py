@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Concatenate, ParamSpec, cast
+from typing import Any, Concatenate, ParamSpec, cast
 from uuid import UUID
 
 import httpx
@@ -23,13 +23,16 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.context import FlowRunContext
+from prefect.events import emit_event
 from prefect.exceptions import PrefectException
+from prefect.flows import Flow
+from prefect.runtime import flow_run as this_run
 from prefect.tasks import Task
 
 from expectations.catalogue import catalogue
-from tasks import checks
+from tasks import checks, notices
 from tasks import night as nights
 from tasks.errors import ConflictError, OverrunError, StorageError, TrainingError, as_ours
 from tasks.estimate import comparison, diagnostics, examination, policies, propensities
@@ -45,6 +48,7 @@ from tasks.progress import Watcher, watched_by, watcher
 from tasks.records import TableVersion
 from tasks.serve import decisions
 from tasks.serve import release as releases
+from tasks.serve.publications import serving
 from tasks.shop import Shop, name_positives, parameters, with_cut
 from tasks.train import lists
 from tasks.train import night as training
@@ -349,19 +353,73 @@ def publish(night: Night) -> Worked:
     return replace(night, decision=decision), written
 
 
+def gather(night: Night) -> Night:
+    """The first two stages alone, for the hours between nights; nobody is kept waiting after."""
+    night = ingest(night)
+    try:
+        return check(night, "clean")
+    finally:
+        nights.leave_dates(night)
+
+
 def close(night: Night) -> Outcome:
-    """Note how the night ended, refresh the views, write the page, and show it in Prefect's UI."""
+    """Note how the night ended, refresh the views, write the page, and tell it to Prefect."""
     outcome = nights.close(night)
     _show_in_ui(night, outcome)
+    _tell(notices.of_outcome(outcome))
+    _tell_staleness(night.shop)
     return outcome
 
 
 def fail(night: Night, error: Exception) -> None:
     """The same for a night that an error stopped; the error stays the first thing to be told."""
+    page = None
     try:
-        _show_in_ui(night, nights.fail(night, error))
+        outcome = nights.fail(night, error)
+        page = outcome.report
+        _show_in_ui(night, outcome)
     except Exception as second:
         error.add_note(f"and the end of the night could not be noted: {as_ours(second).what}")
+    _tell(notices.of_failure(error, night.day, page))
+
+
+def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook of flows: tell what stopped a run, if the run itself could not."""
+    error = state.result(raise_on_failure=False)
+    if str(flow_run.id) in _told or not isinstance(error, BaseException):
+        return
+    is_night = flow.name == "nightly"
+    _emit(notices.of_failure(error) if is_night else notices.of_other(flow.name, error))
+
+
+_told: set[str] = set()  # ids of the runs of this process whose end has been told
+
+
+def _tell(notice: notices.Notice | None) -> None:
+    """Emit an event of this run, within a flow; automations on the server do what is to be done."""
+    if notice is not None and FlowRunContext.get() is not None:
+        _told.add(str(this_run.id))
+        _emit(notice)
+
+
+def _emit(notice: notices.Notice) -> None:
+    resource = {"prefect.resource.id": f"nightrank.night.{notice.subject}"}
+    emit_event(notice.event, resource, payload=notice.payload)
+
+
+def _tell_staleness(shop: Shop) -> None:
+    """Where a night was scheduled: whether what is served is too old by that date."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or not context.flow_run.auto_scheduled:
+        return
+    served = serving(shop.lake, shop.settings.compute)
+    _tell(
+        notices.of_staleness(
+            None if served is None else served.ds,
+            this_run.scheduled_start_time.date(),
+            shop.settings.alerts.stale_days,
+        )
+    )
 
 
 def stop(night: Night, why: BaseException) -> None:
@@ -373,6 +431,12 @@ def _show_in_ui(night: Night, outcome: Outcome) -> None:
     if FlowRunContext.get() is None:
         return
     get_run_logger().info("%s: %s (%s)", outcome.ds, outcome.ending, outcome.reason)
+    # the night has ended so, whether it can be shown or not
+    with suppress(PrefectException, httpx.HTTPError):
+        _show_artifacts(night, outcome)
+
+
+def _show_artifacts(night: Night, outcome: Outcome) -> None:
     lake = night.shop.lake
     rows = lake.rows(lake.pin("ops.stages"), {"ds": outcome.ds}).to_pylist()
     shown = ("stage", "state", "n_rows", "n_bytes", "seconds", "cpu_seconds", "peak_mb")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from expectations.catalogue import catalogue
-from tasks.errors import SourceError
+from tasks.errors import ContractError
 from tasks.ingest.deliveries import Delivery
 from tasks.ingest.formats import Layout
 from tasks.ingest.lines import PACKED
@@ -121,7 +121,7 @@ def hold_to_contract(s: Session, batch: Batch) -> dict[str, tuple[str, ...]]:
     """Compare what was staged with the contract.
 
     Returns the raw columns whose absence sends the records of a file (by file_id) to quarantine.
-    Raises SourceError where the contract stops.
+    Raises ContractError where the contract stops.
     """
     broken = _new_columns(s, batch) + _changed_types(s, batch)
     absent: dict[str, tuple[str, ...]] = {}
@@ -135,7 +135,7 @@ def hold_to_contract(s: Session, batch: Batch) -> dict[str, tuple[str, ...]]:
             else:
                 absent[delivery.file_id] = (*absent.get(delivery.file_id, ()), column)
     if broken:
-        raise SourceError(
+        raise ContractError(
             f"the contract of {batch.dataset} stops the night: " + "; ".join(broken[:10]),
             where=f"[{batch.dataset}] of the mapping; expectations/tables/clean.py",
             unchanged=f"clean.{batch.dataset} was not changed; what was served stays served",

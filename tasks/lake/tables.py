@@ -210,7 +210,7 @@ class Lake:
                 mode="overwrite",
                 predicate=_predicate(where),
                 partition_by=list(table.partition_by),
-                writer_properties=_writing(table),
+                writer_properties=writing(table.name),
             )
         except CommitFailedError as error:
             raise ConflictError(
@@ -295,13 +295,15 @@ def scan(table: Table, files: Sequence[str]) -> str:
 
 
 @cache
-def _writing(table: Table) -> WriterProperties:
+def writing(name: str) -> WriterProperties:
+    """How a table's files are written."""
+    table = catalogue()[name]
     # A dictionary of values that hardly repeat costs half the time of a write and saves nothing,
     # and the smallest and largest of ids help no reader.
     number = ColumnProperties(dictionary_enabled=False)
-    name = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+    text = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     varied = {
-        column.name: name if column.type == "VARCHAR" else number
+        column.name: text if column.type == "VARCHAR" else number
         for column in table.columns
         if column.is_varied
     }

@@ -69,6 +69,12 @@ def is_of_its_date(decision: Publication) -> bool:
     return decision.action in SERVING or is_swapped_in
 
 
+def serving(lake: Lake, compute: Compute) -> Publication | None:
+    """What is served now."""
+    with session(lake, compute) as s:
+        return served(history(s))
+
+
 def list_is_whole(lake: Lake, publication: Publication) -> bool:
     """Whether all rows of a release's list are still there."""
     pinned = lake.pin("serve.recommendations")

@@ -1,0 +1,146 @@
+"""Housekeeping: what is old and in nobody's history goes, files are put together, logs shortened.
+
+Safe beside nights and readers, safe to run twice, safe to kill: each step is one commit, or the
+removal of files that no table has needed for `housekeeping.keep_hours`. The file of views is
+rebuilt first, so whoever opens it reads files that stay; a connection that was open for longer than
+that must open it again.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from expectations.catalogue import catalogue, stored
+from tasks.estimate.propensities import steps
+from tasks.lake.session import session
+from tasks.lake.tables import Lake, Partition, Pinned, partition_of
+from tasks.lake.upkeep import keep_up, size
+from tasks.lake.warehouse import reports_path
+from tasks.night import refresh
+from tasks.serve.publications import history
+from tasks.shop import Shop
+
+LEFT_BY_KILLED = ("models/*/.training-*", "models/*/.making-*")
+
+
+@dataclass(frozen=True)
+class Chore:
+    """What was done to one table or folder; bytes on disk."""
+
+    what: str
+    did: str
+    bytes_before: int
+    bytes_after: int
+
+
+def housekeep(shop: Shop, now: datetime | None = None) -> Iterator[Chore]:
+    """Do every chore, one after another, and tell each; those that found nothing to do too.
+
+    `now` decides which files are old enough; which dates are, the newest date of the data does.
+    Raises StorageError where the lake cannot be read or written.
+    """
+    now, lake = now or datetime.now(UTC), shop.lake
+    keep = timedelta(hours=shop.settings.housekeeping.keep_hours)
+    refresh(shop)
+    yield from _drop_releases(shop, now, keep)
+    yield _drop_pages(shop)
+    yield _drop_left(lake, now, keep)
+    inputs = _inputs_of_increments(shop)
+    for name in stored():
+        done = keep_up(lake, name, keep, compacts=name not in inputs)
+        did = f"{done.n_compacted} files fewer, {done.n_removed} removed"
+        yield Chore(name, did, done.bytes_before, done.bytes_after)
+    refresh(shop)
+
+
+def _inputs_of_increments(shop: Shop) -> set[str]:
+    """Tables of which others are made by the day. Their partitions are written whole, as one file.
+
+    What a day was made from is told by its files (ops.builds): put together anew, they would make
+    every day after them stale for nothing.
+    """
+    made_by = steps(shop)
+    found: set[str] = set()
+    for name, table in catalogue().items():
+        if table.kind == "increment":
+            found |= {*table.reads, *(made_by[name].reads if name in made_by else ())}
+    return found
+
+
+def _drop_releases(shop: Shop, now: datetime, keep: timedelta) -> Iterator[Chore]:
+    """Releases of old dates of which nothing was ever decided: runs that died, or failed."""
+    newest = max(shop.lake.pin("clean.events").days(), default=None)
+    if newest is None:
+        return
+    oldest = newest - timedelta(days=shop.settings.housekeeping.release_days)
+    with session(shop.lake, shop.settings.compute) as s:
+        named = {each.release_id for each in history(s)}
+    for name, table in stored().items():
+        if "release_id" in table.partition_by:
+            yield _drop_from(shop.lake, name, oldest, named, now - keep)
+
+
+def _drop_from(
+    lake: Lake, name: str, oldest: date, named: set[str], written_before: datetime
+) -> Chore:
+    pinned = lake.pin(name)
+    old = _old_releases(pinned, oldest, named, written_before)
+    for ds, release in sorted(old):
+        where: Partition = {"ds": ds, "release_id": release}
+        lake.rewrite(name, where, lambda _: lake.schema(name).empty_table())
+    n_bytes = sum(old.values())
+    return Chore(f"{name}: releases", f"{len(old)} dropped", n_bytes, 0)
+
+
+def _old_releases(
+    pinned: Pinned, oldest: date, named: set[str], written_before: datetime
+) -> Mapping[tuple[str, str], int]:
+    """Bytes of the releases of dates before `oldest` that no history names and no run writes."""
+    columns = ("path", "size_bytes", "modification_time")
+    found: dict[tuple[str, str], int] = {}
+    for path, n_bytes, written_ms in zip(
+        *(pinned.actions.column(each).to_pylist() for each in columns), strict=True
+    ):
+        at = partition_of(path)
+        is_old = at["ds"] < str(oldest) and written_ms < written_before.timestamp() * 1000
+        if is_old and at["release_id"] not in named:
+            key = (at["ds"], at["release_id"])
+            found[key] = found.get(key, 0) + n_bytes
+    return found
+
+
+def _drop_pages(shop: Shop) -> Chore:
+    """Pages of old dates; `nightrank report --ds` makes one anew."""
+    newest = max(shop.lake.pin("ops.nights").days(), default=None)
+    folder, n_gone = reports_path(shop.lake), 0
+    before = size(folder)
+    for page in sorted(folder.glob("*.html")):
+        with suppress(ValueError):  # not a page of a night
+            day = date.fromisoformat(page.stem)
+            if newest and (newest - day).days > shop.settings.housekeeping.report_days:
+                page.unlink(missing_ok=True)
+                n_gone += 1
+    return Chore("pages", f"{n_gone} removed", before, size(folder))
+
+
+def _drop_left(lake: Lake, now: datetime, keep: timedelta) -> Chore:
+    """What trainings that were killed left beside the models, and nobody has gone on from."""
+    n_gone, n_bytes = 0, 0
+    for pattern in LEFT_BY_KILLED:
+        for left in lake.root.glob(pattern):
+            if now.timestamp() - left.stat().st_mtime > keep.total_seconds():
+                n_bytes += _remove(left)
+                n_gone += 1
+    return Chore("left by killed trainings", f"{n_gone} removed", n_bytes, 0)
+
+
+def _remove(path: Path) -> int:
+    n_bytes = size(path) if path.is_dir() else path.stat().st_size
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return n_bytes

@@ -1,0 +1,168 @@
+"""What housekeeping removes and what it leaves, beside readers and writers."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from expectations.catalogue import stored
+from tasks import housekeeping
+from tasks.housekeeping import housekeep
+from tasks.lake.connection import connect
+from tasks.lake.tables import Lake
+from tasks.lake.warehouse import warehouse_path
+from tasks.shop import Shop, open_shop
+from tests.scenarios.nights import Place, contents, day, leave_out_what_only_reads
+
+SOON = datetime.now(UTC) + timedelta(hours=1)
+LATER = datetime.now(UTC) + timedelta(days=30)
+
+
+@pytest.fixture
+def kept(one_night: Place, tmp_path: Path) -> Place:
+    place = one_night.copy(tmp_path / "shop")
+    place.refresh()
+    return place
+
+
+def shop(place: Place) -> Shop:
+    return open_shop(place.settings, None, place.landing, place.lake)
+
+
+def age(lake: Path, days: int) -> None:
+    """Make every file that old; the log's own words about deletions cannot be made older."""
+    then = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+    for path in lake.rglob("*"):
+        if path.is_file():
+            os.utime(path, (then, then))
+
+
+def test_every_row_stays_and_twice_does_nothing(kept: Place) -> None:
+    before = contents(kept.lake)
+    place = shop(kept)
+    assert {each.what for each in housekeep(place)} >= set(stored())
+    assert contents(kept.lake) == before
+    versions = {name: place.lake.pin(name).version for name in stored()}
+    again = list(housekeep(place))
+    assert {name: place.lake.pin(name).version for name in stored()} == versions
+    assert all(each.bytes_before == each.bytes_after for each in again if each.what in stored())
+    assert kept.ask("SELECT count(*) FROM serve.current")[0][0] > 0
+
+
+def test_files_that_nobody_needs_go_when_they_are_old(kept: Place) -> None:
+    place, before = shop(kept), contents(kept.lake)
+    orphan = kept.lake / "clean" / "events" / f"ds={day(0)}" / "part-killed.parquet"
+    orphan.write_bytes(b"half a file")
+    list(housekeep(place))
+    assert orphan.exists()  # a writer may be at it
+    age(orphan.parent, days=8)
+    chores = {each.what: each for each in housekeep(place)}
+    assert not orphan.exists()
+    assert "1 removed" in chores["clean.events"].did
+    assert contents(kept.lake) == before
+
+
+def test_readers_of_the_views_of_before_go_on(kept: Place) -> None:
+    place = shop(kept)
+    with connect(warehouse_path(place.lake), read_only=True) as reader:
+        rows = reader.sql("SELECT count(*) FROM ops.stages").fetchall()
+        place.lake.append("ops.stages", {"ds": day(5)}, [])  # its file is another one now
+        list(housekeep(place))
+        assert reader.sql("SELECT count(*) FROM ops.stages").fetchall() == rows
+
+
+def test_small_files_become_one_with_the_same_rows(kept: Place) -> None:
+    place = shop(kept)
+    name = "ops.quarantine"
+    folder = place.lake.path(name)
+    table = DeltaTable(str(folder))
+    rows = place.lake.rows(place.lake.pin(name), {"ds": day(5)})
+    from deltalake import write_deltalake
+
+    write_deltalake(table, rows.slice(0, 0), mode="append")
+    for _ in range(3):
+        write_deltalake(DeltaTable(str(folder)), rows.slice(0, 1), mode="append")
+    before = sorted(map(str, place.lake.rows(place.lake.pin(name), {"ds": day(5)}).to_pylist()))
+    n_files = len(place.lake.pin(name).days()[day(5)])
+    assert n_files > 1
+    chores = {each.what: each for each in housekeep(place)}
+    assert chores[name].did.startswith(f"{n_files - 1} files fewer")
+    assert len(place.lake.pin(name).days()[day(5)]) == 1
+    after = place.lake.rows(place.lake.pin(name), {"ds": day(5)}).to_pylist()
+    assert sorted(map(str, after)) == before
+
+
+def test_what_increments_are_made_of_is_not_put_together(kept: Place) -> None:
+    """Its files say what a day was made from: the next night would make all of them again."""
+    inputs = housekeeping._inputs_of_increments(shop(kept))
+    assert {"clean.events", "clean.impressions"} <= inputs
+    assert not {"ops.quarantine", "ops.checks", "serve.recommendations"} & inputs
+
+
+def test_a_night_writes_while_files_are_put_together(kept: Place) -> None:
+    """What was pinned before is refused by the log, and the night reads and computes again."""
+    from tasks.lake.upkeep import keep_up
+
+    lake: Lake = shop(kept).lake
+    pinned = lake.pin("ops.nights")
+    keep_up(lake, "ops.nights", timedelta(hours=1))
+    lake.replace(pinned, {"ds": day(5)}, lake.rows(pinned, {"ds": day(5)}))
+    assert lake.pin("ops.nights").version > pinned.version
+
+
+def test_releases_of_old_dates_go_unless_a_history_names_them(kept: Place) -> None:
+    with kept.settings.open("a") as settings:
+        settings.write("[housekeeping]\nrelease_days = 3\n")
+    place = shop(kept)
+    rows = place.lake.rows(place.lake.pin("serve.recommendations"), {"ds": day(5)})
+    named = rows.column("release_id").to_pylist()[0]
+    for ds, release in ((day(0), "undecided-old"), (day(5), "undecided-new")):
+        put_recommendation(place.lake, rows, ds, release)
+    there = {path.split("release_id=")[1].split("/")[0] for path in files(place.lake)}
+    assert there == {named, "undecided-old", "undecided-new"}
+    list(housekeep(place, SOON))
+    assert {path.split("release_id=")[1].split("/")[0] for path in files(place.lake)} == there
+    list(housekeep(place, LATER))  # nobody writes at it any more
+    left = {path.split("release_id=")[1].split("/")[0] for path in files(place.lake)}
+    assert left == {named, "undecided-new"}
+
+
+def files(lake: Lake) -> list[str]:
+    return lake.pin("serve.recommendations").files()
+
+
+def put_recommendation(lake: Lake, rows: object, ds: object, release: str) -> None:
+    import pyarrow as pa
+
+    assert isinstance(rows, pa.Table)
+    one = rows.slice(0, 1)
+    for column, value in (("ds", ds), ("release_id", release)):
+        index = one.schema.get_field_index(column)
+        field = one.schema.field(index)
+        one = one.set_column(index, field, pa.array([value], field.type))
+    lake.rewrite("serve.recommendations", {"ds": str(ds), "release_id": release}, lambda _: one)
+
+
+def test_old_pages_and_what_killed_trainings_left_go(kept: Place) -> None:
+    place = shop(kept)
+    reports = kept.lake / "reports"
+    reports.mkdir(exist_ok=True)
+    for name in ("2020-01-01.html", f"{day(5)}.html", "notes.html"):
+        (reports / name).write_text("page")
+    left = kept.lake / "models" / "bpr" / ".training-dead.safetensors"
+    left.write_bytes(b"weights")
+    chores = {each.what: each for each in housekeep(place, LATER)}
+    assert {page.name for page in reports.iterdir()} == {f"{day(5)}.html", "notes.html"}
+    assert chores["left by killed trainings"].did == "1 removed"
+    assert not left.exists()
+
+
+def test_the_next_night_finds_all_that_it_needs(
+    place: Place, two_nights: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_what_only_reads(monkeypatch)
+    list(housekeep(shop(place)))
+    assert place.run().ending == "published"
+    assert contents(place.lake) == contents(two_nights.lake)
