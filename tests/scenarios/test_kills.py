@@ -62,6 +62,8 @@ def polled(place: Place) -> Iterator[set[tuple[object, ...]]]:
 
     with ThreadPoolExecutor(1) as pool:
         polling = pool.submit(poll)
-        yield seen
-        is_over.set()
+        try:
+            yield seen
+        finally:  # what failed is told, and not waited for
+            is_over.set()
         polling.result()
