@@ -1,6 +1,7 @@
 """A tiny shop whose history has landed: events alone, one file a day, items and users derived."""
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -126,3 +127,23 @@ def _seconds(number: int) -> int:
 @pytest.fixture
 def shop(tmp_path: Path) -> History:
     return History(tmp_path / "shop")
+
+
+@pytest.fixture(scope="module")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> History:
+    """Six days in the lake. Do not change it."""
+    shop = History(tmp_path_factory.mktemp("landed") / "shop")
+    shop.land(0, 5)
+    shop.ingest()
+    return shop
+
+
+@pytest.fixture
+def loaded(landed: History, tmp_path: Path) -> History:
+    """The same in a lake of its own; its mapping is shared."""
+    copy = landed.place.copy(tmp_path / "copy")
+    copy.landing.unlink()
+    shutil.copytree(landed.place.landing, copy.landing)
+    found = object.__new__(History)
+    found.root, found.place = copy.root, copy
+    return found

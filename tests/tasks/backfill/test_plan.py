@@ -19,22 +19,9 @@ from tests.tasks.backfill.conftest import History, day
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def landed(tmp_path_factory: pytest.TempPathFactory) -> History:
-    """Six days in the lake. Do not change it."""
-    shop = History(tmp_path_factory.mktemp("landed") / "shop")
-    shop.land(0, 5)
-    shop.ingest()
-    return shop
-
-
 @pytest.fixture
-def shop(landed: History, tmp_path: Path) -> History:
-    """The same in a lake of its own."""
-    copy = landed.place.copy(tmp_path / "copy")
-    found = object.__new__(History)
-    found.root, found.place = copy.root, copy
-    return found
+def shop(loaded: History) -> History:
+    return loaded
 
 
 def states(planned: Planned) -> dict[date, str]:
