@@ -22,6 +22,7 @@ _CODE = (
     "tasks/train",
     "tasks/serve",
     "tasks/lake",
+    "tasks/backfill/apart.py",
     "tasks/shop.py",
     "tasks/transform.py",
 )

@@ -39,6 +39,7 @@ LENT = (
     "ops.quarantine",
     "ops.row_moves",
     "ops.columns",
+    "serve.publications",  # whether anything is served yet
 )
 
 
