@@ -42,8 +42,9 @@ def _lines(status: "Status") -> Iterator[str]:
         yield f"run {run.run_id} of {run.ds}: {run.state}; {run.stage} at {run.since:%m-%d %H:%M}"
     yield from _stale_nights(status)
     if status.missing_nights:
-        n = len(status.missing_nights)
-        yield f"no night has run for {n} date(s): {', '.join(map(str, status.missing_nights[:5]))}"
+        n, days = len(status.missing_nights), status.missing_nights
+        named = f"{', '.join(map(str, days[:5]))}{', ...' if n > 5 else ''}"
+        yield f"no night has run for {n} date(s): {named}; {status.mend_missing}"
     for plan in status.backfills:
         counts = ", ".join(f"{n} {state}" for state, n in plan.nights.items())
         yield f"backfill {plan.plan_id} of {plan.first} to {plan.last}: {counts}"

@@ -94,7 +94,7 @@ class Unfinished:
 
     run_id: str
     ds: date
-    state: Literal["running", "died", "running or died"]
+    state: Literal["running", "died"]
     stage: str
     since: datetime
 
@@ -161,6 +161,14 @@ class Status:
     backfills: tuple[Plan, ...]
     tables: tuple[TableStatus, ...]
     disk: tuple[Disk, ...]
+
+    @property
+    def mend_missing(self) -> str:
+        """The command that makes the nights that no run was for."""
+        days = self.missing_nights
+        if len(days) > 1:
+            return f"nightrank backfill {days[0]} {days[-1]} --missing"
+        return f"nightrank run --ds {days[0]}" if days else ""
 
     def exit_code(self) -> int:
         """0 where all is well, 3 where nothing is wrong but that a night is held, else 1."""

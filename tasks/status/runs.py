@@ -1,10 +1,10 @@
 """Runs of nights: those that ended, those that did not, those that are missing; backfills."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import sql
-from expectations.catalogue import catalogue
+from tasks.lake.leases import holders
 from tasks.lake.session import Session
 from tasks.shop import Shop
 from tasks.status import causes
@@ -13,7 +13,6 @@ from tasks.status.records import NightRun, Plan, StaleNight, Unfinished
 
 LAST = 5  # nights that are listed
 LOOKED_AT = 10  # dates of which runs without an end are looked for
-LEASES, BACKFILLS = "ops.leases", "ops.backfills"  # tables that a lake may have
 OPEN = ("waiting", "running")
 
 
@@ -33,27 +32,11 @@ def unfinished(s: Session) -> tuple[Unfinished, ...]:
     s.read("ops.nights")
     s.read("ops.stages", since=days[-LOOKED_AT] if len(days) > LOOKED_AT else None)
     rows = s.rows(sql.read("queries/status_unfinished"))
-    alive, is_known = _alive(s)
+    alive = {each.run_id for each in holders(s.lake) if not each.is_dead()}
     return tuple(
-        Unfinished(
-            run_id,
-            ds,
-            "running" if run_id in alive else "died" if is_known else "running or died",
-            stage,
-            since,
-        )
+        Unfinished(run_id, ds, "running" if run_id in alive else "died", stage, since)
         for run_id, ds, stage, since in rows
     )
-
-
-def _alive(s: Session) -> tuple[set[str], bool]:
-    """Runs that hold a lease, and whether runs hold leases at all."""
-    if LEASES not in catalogue():
-        return set(), False
-    s.read(LEASES)
-    now = datetime.now(UTC)
-    rows = s.rows(f"SELECT run_id FROM {LEASES} WHERE expires_at > $now", {"now": now})
-    return {row[0] for row in rows}, True
 
 
 def stale_nights(s: Session, shop: Shop, found: Sequence[Change]) -> tuple[StaleNight, ...]:
@@ -88,20 +71,11 @@ def missing_nights(s: Session, newest: date | None) -> tuple[date, ...]:
     return tuple(sorted(day for day in days if min(ended) < day < newest and day not in ended))
 
 
-def mend_missing(days: Sequence[date]) -> str:
-    """The one command that runs them."""
-    if BACKFILLS in catalogue() and len(days) > 1:
-        return f"nightrank backfill {days[0]} {days[-1]} --missing"
-    return f"nightrank run --ds {days[0]}"
-
-
 def backfills(s: Session) -> tuple[Plan, ...]:
     """Plans with nights that are not done."""
-    if BACKFILLS not in catalogue():
-        return ()
-    s.read(BACKFILLS)
+    s.read("ops.backfills")
     rows = s.rows(
-        f"SELECT plan_id, state, count(*), min(ds), max(ds) FROM {BACKFILLS} "
+        "SELECT plan_id, state, count(*), min(ds), max(ds) FROM ops.backfills "
         "GROUP BY ALL ORDER BY plan_id, state"
     )
     plans = []

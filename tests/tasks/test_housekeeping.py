@@ -118,15 +118,18 @@ def test_releases_of_old_dates_go_unless_a_history_names_them(kept: Place) -> No
     place = shop(kept)
     rows = place.lake.rows(place.lake.pin("serve.recommendations"), {"ds": day(5)})
     named = rows.column("release_id").to_pylist()[0]
-    for ds, release in ((day(0), "undecided-old"), (day(5), "undecided-new")):
+    for ds, release in ((day(0), "undecided-old"), (day(5), "undecided-new"), (day(0), "planned")):
         put_recommendation(place.lake, rows, ds, release)
+    night = dict.fromkeys(place.lake.schema("ops.backfills").names)
+    night |= {"plan_id": "p", "ds": day(0), "state": "done", "release_id": "planned"}
+    place.lake.put("ops.backfills", {"plan_id": "p"}, [night])
     there = {path.split("release_id=")[1].split("/")[0] for path in files(place.lake)}
-    assert there == {named, "undecided-old", "undecided-new"}
+    assert there == {named, "undecided-old", "undecided-new", "planned"}
     list(housekeep(place, SOON))
     assert {path.split("release_id=")[1].split("/")[0] for path in files(place.lake)} == there
     list(housekeep(place, LATER))  # nobody writes at it any more
     left = {path.split("release_id=")[1].split("/")[0] for path in files(place.lake)}
-    assert left == {named, "undecided-new"}
+    assert left == {named, "undecided-new", "planned"}
 
 
 def files(lake: Lake) -> list[str]:

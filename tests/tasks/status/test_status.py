@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from flows.cli import main
 from tasks.ingest.landing import arrival
 from tasks.ingest.mend import withdraw
 from tasks.ingest.night import ingest
+from tasks.lake.leases import leased
 from tasks.shop import Shop, open_shop
 from tasks.status import Status, status
 from tests.scenarios.nights import Place, day, leave_out_what_only_reads, with_seventh_day
@@ -236,7 +238,29 @@ def test_a_run_without_an_end_is_told(one: Place) -> None:
     lake.append("ops.stages", {"ds": day(5)}, [row | {"run_id": "gone", "stage": "train bpr"}])
     (run,) = told(one).unfinished
     assert (run.run_id, run.ds, run.stage) == ("gone", day(5), "train bpr")
-    assert run.state in ("running or died", "died")
+    assert run.state == "died"
+    with leased(lake, f"night {day(5)}", "gone", what="night"):
+        assert [each.state for each in told(one).unfinished] == ["running"]
+
+
+def test_a_plan_that_is_not_done_is_told(one: Place) -> None:
+    lake = opened(one).lake
+    blank = dict.fromkeys(lake.schema("ops.backfills").names)
+    states = {day(2): "done", day(3): "waiting", day(4): "waiting"}
+    rows = [blank | {"plan_id": "p", "ds": ds, "state": state} for ds, state in states.items()]
+    lake.put("ops.backfills", {"plan_id": "p"}, rows)
+    (plan,) = told(one).backfills
+    assert (plan.nights, plan.first, plan.last) == ({"done": 1, "waiting": 2}, day(2), day(4))
+    lake.put("ops.backfills", {"plan_id": "p"}, [row | {"state": "done"} for row in rows])
+    assert told(one).backfills == ()
+
+
+def test_dates_that_no_night_ran_for_are_told_with_their_command(one: Place) -> None:
+    found = told(one)
+    alone = replace(found, missing_nights=(day(2),))
+    both = replace(found, missing_nights=(day(2), day(4)))
+    assert alone.mend_missing == f"nightrank run --ds {day(2)}"
+    assert both.mend_missing == f"nightrank backfill {day(2)} {day(4)} --missing"
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("failed", 1), ("held", 3)])
