@@ -43,7 +43,8 @@ def leave(shop: Shop, run_id: str, *dates: date) -> None:
 
 def running(shop: Shop) -> list[Lease]:
     """The nights that run now, longest first."""
-    found = [each for each in holders(shop.lake) if each.name.startswith(_NIGHT)]
+    held = holders(replace(shop.lake, only_read=True))
+    found = [each for each in held if each.name.startswith(_NIGHT)]
     return [each for each in found if not each.is_dead()]
 
 

@@ -9,7 +9,9 @@ only their scores are looked at again. A row in which too many groups reach it, 
 equal, is sorted on its own. So memory is bounded, whatever the scores and however many the users.
 
 Blocks go by turns to one thread per core, each with BLAS held to one thread: what is done beside
-the product then runs on all cores too. Nothing of a list depends on who shares its block.
+the product then runs on all cores too. Nothing of a list depends on who shares its block, but the
+last bit of its scores where BLAS rounds a product by the place of its row and its column, as
+OpenBLAS does on processors without AVX-512.
 """
 
 import os

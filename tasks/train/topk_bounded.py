@@ -1,5 +1,7 @@
 """The lists of `tasks/train/topk.py` without most of their scores: the same items, order and ties.
 
+Where BLAS rounds a product by its place (`tasks/train/topk.py`), the last bit may be another.
+
 Of a user vector p and an item vector q, coordinates in which all users are alike (such as the 1
 that meets an item's bias) give a sum b that is the item's alone; the rest obeys Cauchy-Schwarz:
 
