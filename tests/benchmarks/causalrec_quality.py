@@ -2,8 +2,9 @@
 
 Arms, all of one loss, length, width and budget of epochs: SASRec; CausalRec with alpha = 0, which
 is SASRec bit by bit; a grid of alphas, of which the validation of the first seed chooses one; that
-one, and R shuffled at it, on all seeds; and at it R by recency and the graph in other forms. Sets,
-splits and figures are those of sasrec_quality.
+one, and R shuffled at it, on all seeds; and at it R by recency, the graph in other forms, and a
+search on the first seed: one setting of graph, boost or loss changed at a time, and SASRec beside
+it where that has the setting too. Sets, splits and figures are those of sasrec_quality.
 
 Cell by cell: what is in the file with the same settings is not run again. --only and --arm narrow
 it down; --quick measures SASRec and the middle alpha on one seed of Beauty anew and writes nothing.
@@ -34,15 +35,32 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "cluster": {"effects": "cluster"},
 }
 Arm = tuple[str, dict[str, Any]]  # model, its settings beside those of the set
+# what SASRec has too is measured of both
+OF_BOTH: dict[str, dict[str, Any]] = {"loss=bce": {"loss": "bce"}, "heads=2": {"heads": 2}}
+# window, of the score of direction; floor and threshold make R sharper or flatter; span, the steps
+# that the graph is of
+OF_GRAPH: dict[str, dict[str, Any]] = {
+    "window=0": {"window": 0},
+    "window=1": {"window": 1},
+    "window=20": {"window": 20},
+    "span=10": {"span": 10},
+    "threshold=0.3": {"threshold": 0.3},
+    "floor=0": {"floor": 0.0},
+    "floor=1": {"floor": 1.0},
+    "boost=post": {"boost": "post"},
+    "sparsity=0.1": {"sparsity": 0.1},
+    "unexplained=0.1": {"unexplained": 0.1},
+}
 
 
 def arm_of(name: str, arm: str) -> Arm:
-    """Of a name: sasrec, alpha=1.0, or a control at the alpha that its set has chosen."""
-    if arm == "sasrec":
-        return "sasrec", {}
+    """Of a name: sasrec, alone or with a setting; alpha=1.0; or others at the alpha chosen."""
+    base, _, setting = arm.partition(" ")
+    if base == "sasrec":
+        return "sasrec", OF_BOTH[setting] if setting else {}
     if arm.startswith("alpha="):
         return "causalrec", {"alpha": float(arm.partition("=")[2])}
-    return "causalrec", {"alpha": chosen_alpha(name), **CONTROLS[arm]}
+    return "causalrec", {"alpha": chosen_alpha(name), **(CONTROLS | OF_BOTH | OF_GRAPH)[arm]}
 
 
 def chosen_alpha(name: str) -> float:
@@ -97,6 +115,11 @@ def _plan(name: str, wanted: str | None) -> Iterator[tuple[str, tuple[int, ...]]
     yield "alpha=0.0", first
     for control in (each for each in CONTROLS if each != "shuffled"):
         yield control, first
+    for setting in OF_BOTH:
+        yield f"sasrec {setting}", first
+        yield setting, first
+    for setting in OF_GRAPH:
+        yield setting, first
 
 
 def _again(name: str) -> None:

@@ -272,9 +272,10 @@ def causalrec_quality(results: Results) -> Chapter:
             arm: {name: statistics.mean(each[name] for each in cells) for name in _CELL}
             for arm, cells in of_data.items()
         }
-        base = means.get("sasrec", {}).get("sampled_ndcg_10")
         for arm, mean in means.items():
-            gain = round(mean["sampled_ndcg_10"] / base, 4) if base else ""
+            # SASRec of the same loss and heads, where it was measured with them
+            base = means.get(f"sasrec {arm}", means.get("sasrec"))
+            gain = round(mean["sampled_ndcg_10"] / base["sampled_ndcg_10"], 4) if base else ""
             shown = (round(mean[name], 4) for name in _CELL[:-1])
             rows.append((data, arm, len(of_data[arm]), *shown, round(mean["cpu_seconds"]), gain))
         goals += _gains(data, of_data)
