@@ -6,24 +6,23 @@ rebuilt first, so whoever opens it reads files that stay; a connection that was 
 that must open it again.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 from expectations.catalogue import catalogue, stored
 from tasks.estimate.propensities import steps
 from tasks.lake.session import session
 from tasks.lake.tables import Lake, Partition, Pinned, partition_of
 from tasks.lake.upkeep import keep_up, size
-from tasks.lake.warehouse import reports_path
+from tasks.lake.warehouse import MODEL_MARK, checkpoints_path, models_path, reports_path
 from tasks.night import refresh
+from tasks.places import Entry, Place, StorePath, entries, remove
 from tasks.serve.publications import history
 from tasks.shop import Shop
 
-LEFT_BY_KILLED = ("models/*/.training-*", "models/*/.making-*")
+LEFT_BY_KILLED = ("*/.training-*", "*/.making-*")
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,8 @@ def _drop_pages(shop: Shop) -> Chore:
     newest = max(shop.lake.pin("ops.nights").days(), default=None)
     folder, n_gone = reports_path(shop.lake), 0
     before = size(folder)
-    for page in sorted(folder.glob("*.html")):
+    pages: list[Place] = [*folder.glob("*.html")]
+    for page in pages:
         with suppress(ValueError):  # not a page of a night
             day = date.fromisoformat(page.stem)
             if newest and (newest - day).days > shop.settings.housekeeping.report_days:
@@ -132,17 +132,27 @@ def _drop_left(lake: Lake, now: datetime, keep: timedelta) -> Chore:
     """What trainings that were killed left beside the models, and nobody has gone on from."""
     n_gone, n_bytes = 0, 0
     for pattern in LEFT_BY_KILLED:
-        for left in lake.root.glob(pattern):
+        for left in checkpoints_path(lake).glob(pattern):
             if now.timestamp() - left.stat().st_mtime > keep.total_seconds():
-                n_bytes += _remove(left)
+                n_bytes += size(left) if left.is_dir() else left.stat().st_size
                 n_gone += 1
+                remove(left)
+    for half, found in _half_models(lake):
+        if max(each.modified_at for each in found) < now - keep:
+            n_bytes += sum(each.n_bytes for each in found)
+            n_gone += 1
+            remove(half)
     return Chore("left by killed trainings", f"{n_gone} removed", n_bytes, 0)
 
 
-def _remove(path: Path) -> int:
-    n_bytes = size(path) if path.is_dir() else path.stat().st_size
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-    return n_bytes
+def _half_models(lake: Lake) -> Iterator[tuple[Place, list[Entry]]]:
+    """Versions of models of which a store has a part, with their files."""
+    models = models_path(lake)
+    if not isinstance(models, StorePath):  # on disk they have another name until they are whole
+        return
+    by_folder: dict[str, list[Entry]] = {}
+    for entry in entries(models):
+        by_folder.setdefault(entry.path.rpartition("/")[0], []).append(entry)
+    for path, found in by_folder.items():
+        if not any(each.path.endswith(f"/{MODEL_MARK}") for each in found):
+            yield models / path, found

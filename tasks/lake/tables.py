@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -26,7 +25,9 @@ from tasks.lake.connection import reading
 from tasks.lake.known import Known
 from tasks.lake.literals import identifier, literal
 from tasks.lake.opened import Opened
+from tasks.places import Place, StorePath, entries
 from tasks.records import TableVersion
+from tasks.stores import code_of, refusal
 
 Partition = dict[str, str | date | Sequence[str] | Sequence[date]]
 ATTEMPTS = 8
@@ -54,7 +55,7 @@ class Pinned:
     """One version of one table: what is read, and what a write must still find."""
 
     table: Table
-    folder: Path
+    folder: Place
     version: int
     actions: pa.Table = field(compare=False)  # what the log says of every file
     known: Known | None = None  # of a borrowed table: what of it is shown
@@ -68,7 +69,7 @@ class Pinned:
         # The log writes them relative to the folder, and escaped as a URL is.
         found = sorted(unquote(path) for path in self.actions.column("path").to_pylist())
         return [
-            str(self.folder / path)
+            f"{self.folder}/{path}"
             for path in found
             if self._is_shown(path) and (keep is None or keep(partition_of(path)))
         ]
@@ -94,7 +95,7 @@ class Pinned:
 
     def partition(self, path: str) -> dict[str, str]:
         """The partition values of one of its files."""
-        return partition_of(Path(path).relative_to(self.folder).as_posix())
+        return partition_of(path.removeprefix(str(self.folder)))
 
     def days(self) -> dict[date, list[str]]:
         """The files of each `ds` partition."""
@@ -133,13 +134,13 @@ class Lake:
     One that is `only_read` makes no table: an absent one is empty and has version -1.
     """
 
-    root: Path
+    root: Place
     lender: Lender | None = None
     only_read: bool = False
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str) -> Place:
         """Where a table lies."""
-        return self.root.absolute() / Path(*name.split(".", 1))
+        return self.root.absolute().joinpath(*name.split(".", 1))
 
     @staticmethod
     def schema(name: str) -> pa.Schema:
@@ -155,11 +156,11 @@ class Lake:
         try:
             found = opened.newest(folder)
         except TableNotFoundError as error:
-            if any(folder.rglob("*.parquet")):
-                raise self._unreadable(name, error) from error
+            if any(entries(folder, "**/*.parquet")):
+                raise self._unreadable(name, error) from self._cause(error)
             found = Opened(ABSENT, _NO_FILES) if self.only_read else self._create(table)
         except (DeltaError, OSError) as error:
-            raise self._unreadable(name, error) from error
+            raise self._unreadable(name, error) from self._cause(error)
         return Pinned(table, folder, found.version, found.actions)
 
     def _create(self, table: Table) -> Opened:
@@ -169,7 +170,7 @@ class Lake:
         except CommitFailedError:
             return opened.newest(folder)  # somebody else made it meanwhile
         except (DeltaError, OSError) as error:
-            raise self._unwritable(table.name, error) from error
+            raise self._unwritable(table.name, error) from self._cause(error)
 
     def _create_empty(self, table: Table) -> DeltaTable:
         self.path(table.name).mkdir(parents=True, exist_ok=True)
@@ -178,6 +179,7 @@ class Lake:
         measured = [c.name for c in table.columns if c.type in ("DATE", "TIMESTAMPTZ")]
         return DeltaTable.create(
             str(self.path(table.name)),
+            storage_options=opened.options(self.path(table.name)),
             schema=arrow_schema(table.name),
             mode="ignore",
             partition_by=list(table.partition_by),
@@ -220,7 +222,7 @@ class Lake:
                 fix="run the command again",
             ) from error
         except (DeltaError, OSError) as error:
-            raise self._unwritable(table.name, error) from error
+            raise self._unwritable(table.name, error) from self._cause(error)
         written = opened.keep(pinned.folder, delta)
         return TableVersion(table.name, written.version, counter.rows, counter.bytes)
 
@@ -262,6 +264,9 @@ class Lake:
             return con.sql(pinned.select(files)).to_arrow_table().cast(schema)
 
     def _unreadable(self, name: str, error: Exception) -> StorageError:
+        refused = self._refused(name, error)
+        if refused is not None:
+            return refused
         return StorageError(
             f"cannot read {name}: {_first_line(error)}",
             where=str(self.path(name)),
@@ -271,7 +276,21 @@ class Lake:
             "the next night makes it anew",
         )
 
+    def _cause(self, error: Exception) -> Exception | None:
+        """What a traceback may quote: nothing that a store answered."""
+        return None if isinstance(self.root, StorePath) else error
+
+    def _refused(self, name: str, error: Exception) -> StorageError | None:
+        """What a store refused, if that is what went wrong."""
+        folder = self.path(name)
+        if isinstance(error, StorageError) or not isinstance(folder, StorePath):
+            return error if isinstance(error, StorageError) else None
+        return refusal(error, folder.reached, str(folder)) if code_of(error) else None
+
     def _unwritable(self, name: str, error: Exception) -> StorageError:
+        refused = self._refused(name, error)
+        if refused is not None:
+            return refused
         return StorageError(
             f"cannot write {name}: {_first_line(error)}",
             where=str(self.path(name)),

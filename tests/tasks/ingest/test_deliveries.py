@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from tests.disk import on_disk
 from tests.tasks.ingest.conftest import (
     DATED,
     LANDED_AT,
@@ -62,7 +63,8 @@ def test_a_renamed_file_whose_mapping_was_mended_again_is_still_one_file(new_sho
     content = f"u,i,t,v,w\nanna,tea,{NOON},3,4\n"
     tiny.land("events/a.csv", content)
     tiny.ingest()
-    (tiny.shop.landing / "events/a.csv").rename(tiny.shop.landing / "events/b.csv")
+    landing = on_disk(tiny.shop.landing)
+    (landing / "events/a.csv").rename(landing / "events/b.csv")
     for column in ("v", "w"):
         tiny.sources["events"]["columns"]["value"] = column
         tiny.ingest()
@@ -76,7 +78,8 @@ def test_the_old_name_of_a_renamed_file_has_an_account_of_its_own(new_shop: NewS
     content = f"u,i,t,v\nanna,tea,{NOON},3\n"
     tiny.land("events/a.csv", content)
     tiny.ingest()
-    (tiny.shop.landing / "events/a.csv").rename(tiny.shop.landing / "events/b.csv")
+    landing = on_disk(tiny.shop.landing)
+    (landing / "events/a.csv").rename(landing / "events/b.csv")
     tiny.sources["events"]["columns"]["value"] = "v"
     tiny.ingest()
     tiny.land("events/a.csv", content)

@@ -1,0 +1,177 @@
+"""Files of a store as DuckDB reads them: fetched whole by one request, and kept on disk a while.
+
+Files of tables never change, so what was fetched is asked for once; others are asked for again at
+each opening, and come only if they changed. What was opened stays as it was: a list that is
+replaced meanwhile is read to its end. Files too large for that are read piece by piece, those that
+may change only as long as they do not.
+"""
+
+import atexit
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from io import FileIO
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fsspec import AbstractFileSystem
+
+from tasks.places import StorePath, is_any_known, known
+from tasks.scratch import scratch
+from tasks.stores import StoreError, asking
+
+if TYPE_CHECKING:
+    import duckdb
+
+WHOLE = 64 * 2**20  # bytes; larger files are read piece by piece
+KEPT = 2 * 2**30  # bytes that are kept on disk
+_OF_TABLES = "part-"  # how delta-rs begins the names of files, none of which it gives twice
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A file as it was when it was fetched."""
+
+    path: Path
+    n_bytes: int
+    etag: str
+    modified_at: datetime
+
+
+class Fetched(AbstractFileSystem):  # type: ignore[misc]
+    """What DuckDB asks of a file system, for all stores that this process knows."""
+
+    protocol = ("s3",)
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._copies: dict[str, _Copy] = {}
+        self._seen = threading.local()  # sizes and times as this thread opened files last
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        """The path itself: our SQL names files one by one."""
+        return [path]
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        """Open a file to be read."""
+        if mode != "rb":
+            raise OSError(f"{path} can only be read")
+        with self._lock_of(path):
+            found = self._copy(path)
+            if isinstance(found, _Copy):
+                self._note(path, found.n_bytes, found.modified_at)
+                return FileIO(found.path, "rb")
+            return found
+
+    def size(self, path: str) -> int:
+        """Bytes of a file as this thread opened it last."""
+        noted: tuple[int, datetime] | None = getattr(self._seen, "files", {}).get(path)
+        return noted[0] if noted is not None else known(path).stat().st_size
+
+    def modified(self, path: str) -> datetime:
+        """Its time."""
+        noted: tuple[int, datetime] | None = getattr(self._seen, "files", {}).get(path)
+        return noted[1] if noted is not None else _EPOCH
+
+    def _note(self, path: str, n_bytes: int, modified_at: datetime) -> None:
+        if not hasattr(self._seen, "files"):
+            self._seen.files = {}
+        self._seen.files[path] = (n_bytes, modified_at)
+
+    def _lock_of(self, path: str) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(path, threading.Lock())
+
+    def _copy(self, path: str) -> Any:
+        """A copy on disk, or what reads a large file piece by piece."""
+        place, have = known(path), self._copies.get(path)
+        if place.name.startswith(_OF_TABLES):
+            return have or self._of_table(path, place)
+        return self._of_others(path, place, have)
+
+    def _of_table(self, path: str, place: StorePath) -> Any:
+        with asking(place.reached, path):
+            file = place.reached.objects(place.bucket).open_input_file(place.key)
+            n_bytes = file.size()
+            if n_bytes > WHOLE:
+                self._note(path, n_bytes, _EPOCH)
+                return file
+            data = file.read(n_bytes)
+        if len(data) != n_bytes:
+            raise _torn(place)
+        return self._keep(path, [data], "", _EPOCH)
+
+    def _of_others(self, path: str, place: StorePath, have: _Copy | None) -> Any:
+        now = place.stat()
+        if have is not None and have.etag == now.etag:
+            return have
+        at = datetime.fromtimestamp(now.st_mtime, UTC)
+        if now.st_size > WHOLE:
+            self._note(path, now.st_size, at)
+            with asking(place.reached, path):
+                # it reads on only while the file is the one that was opened
+                return place.reached.files().open(f"{place.bucket}/{place.key}", "rb")
+        etag, pieces = place.versioned()
+        return self._keep(path, pieces, etag, at)
+
+    def _keep(self, path: str, pieces: Iterable[bytes], etag: str, at: datetime) -> _Copy:
+        target = _folder() / str(next(_numbers))
+        with target.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+        before = self._copies.pop(path, None)
+        if before is not None:
+            before.path.unlink(missing_ok=True)  # who has it open reads on
+        self._make_room(target.stat().st_size)
+        self._copies[path] = _Copy(target, target.stat().st_size, etag, at)
+        return self._copies[path]
+
+    def _make_room(self, n_bytes: int) -> None:
+        """Forget what was fetched first, until all that is kept is little enough."""
+        with self._guard:
+            total = n_bytes + sum(each.n_bytes for each in self._copies.values())
+            for path in list(self._copies):
+                if total <= KEPT:
+                    return
+                gone = self._copies.pop(path)
+                total -= gone.n_bytes
+                with suppress(OSError):
+                    gone.path.unlink()
+
+
+def _torn(place: StorePath) -> StoreError:
+    return StoreError(
+        f"{place.name} came shorter than the store said",
+        where=str(place),
+        unchanged="nothing was written",
+        fix="run the command again; if it stays, the store lost a part of the file",
+    )
+
+
+@cache
+def _folder() -> Path:
+    until_exit = ExitStack()
+    atexit.register(until_exit.close)
+    return until_exit.enter_context(scratch("fetched"))
+
+
+@cache
+def _filesystem() -> Fetched:
+    return Fetched()
+
+
+def read_stores(con: "duckdb.DuckDBPyConnection") -> None:
+    """Let a connection read files of stores, if this process has to do with one."""
+    if not is_any_known() or "s3" in con.list_filesystems():
+        return
+    con.register_filesystem(_filesystem())
+    con.execute("SET enable_external_file_cache = false")  # it would not see that a file changed
