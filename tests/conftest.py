@@ -1,6 +1,6 @@
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from tasks.sample import ShopSettings, write_sample
 from tests.scenarios.nights import Place, found, run_apart, with_seventh_day
+from tests.stores import OWNER, Server, running
 
 LONG = ("tests/flows", "tests/scenarios")  # first, so that no worker is left with one at the end
 
@@ -79,3 +80,18 @@ def two_nights(one_night: Place, sample: Path, shared: Path) -> Place:
 
     once(root, run)
     return Place(root)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real object store with one bucket. Tests put below prefixes of their own."""
+    with running(tmp_path_factory.mktemp("store") / "files") as server:
+        yield server
+
+
+@pytest.fixture
+def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The same, with its owner's keys in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OWNER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", OWNER[1])
+    return server

@@ -205,7 +205,7 @@ def tables(case: Case) -> Iterator[Finding]:
 def _table(lake: Lake, pinned: Pinned) -> Iterator[Finding]:
     name, place = pinned.table.name, lake.path(pinned.table.name)
     mend = (
-        f"remove {place}: the next night makes it anew"
+        f"{'rm -r' if isinstance(place, Path) else 'remove'} {place}: the next night makes it anew"
         if pinned.table.layer in _DERIVED
         else f"restore {place} from a copy; or make a new lake from all landed files: --lake"
     )

@@ -44,6 +44,13 @@ class _Copy:
     modified_at: datetime
 
 
+class _Opened(FileIO):
+    """A file that closes itself: DuckDB lets go of some without."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Fetched(AbstractFileSystem):  # type: ignore[misc]
     """What DuckDB asks of a file system, for all stores that this process knows."""
 
@@ -69,7 +76,7 @@ class Fetched(AbstractFileSystem):  # type: ignore[misc]
             found = self._copy(path)
             if isinstance(found, _Copy):
                 self._note(path, found.n_bytes, found.modified_at)
-                return FileIO(found.path, "rb")
+                return _Opened(found.path, "rb")
             return found
 
     def size(self, path: str) -> int:
