@@ -117,8 +117,7 @@ class StorePath:
 
     def stat(self) -> Stat:
         """Size and time. Raises FileNotFoundError, StoreError."""
-        found = self._call("head_object", Key=self.key)
-        return Stat(found["ContentLength"], found["LastModified"].timestamp(), found["ETag"])
+        return _stat(self._call("head_object", Key=self.key))
 
     def is_file(self) -> bool:
         """Whether there is such a file."""
@@ -151,21 +150,12 @@ class StorePath:
 
     def pieces(self) -> Iterator[bytes]:
         """A file piece by piece, all of one version."""
-        return self.versioned()[1]
+        return iter(self.versioned()[1])
 
-    def versioned(self) -> tuple[str, Iterator[bytes]]:
-        """The mark of a file's version, and that version piece by piece."""
+    def versioned(self) -> tuple[Stat, "Pieces"]:
+        """What is known of a file, and that version of it piece by piece, by one request."""
         found = self._call("get_object", Key=self.key)
-        return found["ETag"], self._read(found["Body"])
-
-    def _read(self, body: Any) -> Iterator[bytes]:
-        loop = self.reached.files().loop
-        with asking(self.reached, str(self)):
-            try:
-                while piece := asyncio.run_coroutine_threadsafe(body.read(_PIECE), loop).result():
-                    yield piece
-            finally:
-                loop.call_soon_threadsafe(body.close)
+        return _stat(found), Pieces(self, found["Body"])
 
     def fetch(self, target: Path) -> None:
         """Copy a file to this machine's disk."""
@@ -243,6 +233,33 @@ class StorePath:
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         return call(self.reached, str(self), method, Bucket=self.bucket, **arguments)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """One version of a file while it comes; what is not wanted to its end must be closed."""
+
+    place: StorePath
+    body: Any
+
+    def __iter__(self) -> Iterator[bytes]:
+        loop = self.place.reached.files().loop
+        with asking(self.place.reached, str(self.place)):
+            try:
+                while piece := asyncio.run_coroutine_threadsafe(
+                    self.body.read(_PIECE), loop
+                ).result():
+                    yield piece
+            finally:
+                self.close()
+
+    def close(self) -> None:
+        """Want no more of it."""
+        self.place.reached.files().loop.call_soon_threadsafe(self.body.close)
+
+
+def _stat(found: dict[str, Any]) -> Stat:
+    return Stat(found["ContentLength"], found["LastModified"].timestamp(), found["ETag"])
 
 
 def try_store(root: StorePath) -> float:

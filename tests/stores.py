@@ -1,13 +1,13 @@
 """A real object store on this machine, and shops whose lake and landing folder lie in it."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -32,6 +32,7 @@ BUCKET = "shop"
 OWNER = ("owner-key-7Q", "owner-secret-4vZ9")
 READER = ("reader-key-2M", "reader-secret-8xK1")
 STRANGER = ("stranger-key-5T", "stranger-secret-3wB6")
+_PROCESSES = multiprocessing.get_context("forkserver")
 _GRPC = 10_000  # how far above each port its twin is
 
 
@@ -211,10 +212,10 @@ class InStore:
             return con.sql(question).fetchall()
 
 
-class _Overwriting(BaseHTTPRequestHandler):
-    """Hands requests on; a put that is to fail where there is a file replaces that file."""
+class _HandingOn(BaseHTTPRequestHandler):
+    """Hands requests on; a put that is to fail where there is a file may replace that file."""
 
-    server: "Proxy"
+    server: "_Proxy"
     protocol_version = "HTTP/1.1"  # who puts waits for a word before the body
 
     def log_message(self, format: str, *told: Any) -> None:
@@ -222,7 +223,7 @@ class _Overwriting(BaseHTTPRequestHandler):
 
     def _hand_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.command == "PUT" and self.headers.get("If-None-Match"):
+        if self.server.forgets and self.command == "PUT" and self.headers.get("If-None-Match"):
             bucket, _, key = self.path.split("?")[0].lstrip("/").partition("/")
             self.server.behind.storage.files().call_s3("delete_object", Bucket=bucket, Key=key)
         with closing(HTTPConnection("127.0.0.1", self.server.behind.ports[3], timeout=60)) as there:
@@ -237,6 +238,10 @@ class _Overwriting(BaseHTTPRequestHandler):
         there.endheaders(body)
         answer = there.getresponse()
         told = answer.read()
+        if self.server.does_lose(self.command, self.path):
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "date", "server"):
@@ -249,29 +254,42 @@ class _Overwriting(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _hand_on  # noqa: N815
 
 
-class Proxy(ThreadingHTTPServer):
-    """A store that knows no conditional put: a real one, behind a proxy that makes it forget."""
-
+class _Proxy(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, behind: Server) -> None:
-        super().__init__(("127.0.0.1", 0), _Overwriting)
-        self.behind = behind
+    def __init__(self, behind: Server, forgets: bool, loses: str) -> None:
+        super().__init__(("127.0.0.1", 0), _HandingOn)
+        self.behind, self.forgets, self._loses = behind, forgets, loses
 
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+    def does_lose(self, method: str, path: str) -> bool:
+        """Whether the answer to a put is lost: the first of a path that ends so."""
+        if not self._loses or method != "PUT" or not path.endswith(self._loses):
+            return False
+        self._loses = ""
+        return True
+
+
+def _serve(told: Any, ports: list[int], forgets: bool, loses: str) -> None:
+    set_keys(OWNER)
+    proxy = _Proxy(Server(Path(), ports), forgets, loses)
+    told.send(f"http://127.0.0.1:{proxy.server_address[1]}")
+    proxy.serve_forever()
 
 
 @contextmanager
-def forgetful(behind: Server) -> Iterator[Proxy]:
-    """Such a store until it is left."""
-    proxy = Proxy(behind)
-    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
+def proxied(behind: Server, *, forgets: bool = False, loses: str = "") -> Iterator[str]:
+    """A store behind a proxy: the address, until it is left.
+
+    It makes the store forget conditional puts, or loses the answer to the first put of a path that
+    ends so. In a process of its own, for delta-rs keeps Python waiting while it waits.
+    """
+    ours, theirs = _PROCESSES.Pipe()
+    process = _PROCESSES.Process(target=_serve, args=(theirs, behind.ports, forgets, loses))
+    process.start()
     try:
-        yield proxy
+        yield ours.recv()
     finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()
+        process.kill()
+        process.join()
+        for end in (ours, theirs):
+            end.close()

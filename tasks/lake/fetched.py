@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec import AbstractFileSystem
 
-from tasks.places import StorePath, is_any_known, known
+from tasks.places import Stat, StorePath, is_any_known, known
 from tasks.scratch import scratch
 from tasks.stores import StoreError, asking
 
@@ -39,9 +39,7 @@ class _Copy:
     """A file as it was when it was fetched."""
 
     path: Path
-    n_bytes: int
-    etag: str
-    modified_at: datetime
+    stat: Stat
 
 
 class _Opened(FileIO):
@@ -75,7 +73,7 @@ class Fetched(AbstractFileSystem):  # type: ignore[misc]
         with self._lock_of(path):
             found = self._copy(path)
             if isinstance(found, _Copy):
-                self._note(path, found.n_bytes, found.modified_at)
+                self._note(path, found.stat.st_size, _time(found.stat))
                 return _Opened(found.path, "rb")
             return found
 
@@ -101,64 +99,56 @@ class Fetched(AbstractFileSystem):  # type: ignore[misc]
     def _copy(self, path: str) -> Any:
         """A copy on disk, or what reads a large file piece by piece."""
         place, have = known(path), self._copies.get(path)
-        if place.name.startswith(_OF_TABLES):
-            return have or self._of_table(path, place)
-        return self._of_others(path, place, have)
-
-    def _of_table(self, path: str, place: StorePath) -> Any:
-        with asking(place.reached, path):
-            file = place.reached.objects(place.bucket).open_input_file(place.key)
-            n_bytes = file.size()
-            if n_bytes > WHOLE:
-                self._note(path, n_bytes, _EPOCH)
-                return file
-            data = file.read(n_bytes)
-        if len(data) != n_bytes:
-            raise _torn(place)
-        return self._keep(path, [data], "", _EPOCH)
-
-    def _of_others(self, path: str, place: StorePath, have: _Copy | None) -> Any:
-        now = place.stat()
-        if have is not None and have.etag == now.etag:
+        is_of_table = place.name.startswith(_OF_TABLES)
+        if have is not None and (is_of_table or have.stat.etag == place.stat().etag):
             return have
-        at = datetime.fromtimestamp(now.st_mtime, UTC)
-        if now.st_size > WHOLE:
-            self._note(path, now.st_size, at)
-            with asking(place.reached, path):
-                # it reads on only while the file is the one that was opened
-                return place.reached.files().open(f"{place.bucket}/{place.key}", "rb")
-        etag, pieces = place.versioned()
-        return self._keep(path, pieces, etag, at)
+        return self._fetch(path, place)
 
-    def _keep(self, path: str, pieces: Iterable[bytes], etag: str, at: datetime) -> _Copy:
+    def _fetch(self, path: str, place: StorePath) -> Any:
+        now, pieces = place.versioned()
+        if now.st_size <= WHOLE:
+            return self._keep(path, pieces, now)
+        pieces.close()
+        self._note(path, now.st_size, _time(now))
+        with asking(place.reached, path):
+            # it reads on only while the file is the one that was opened
+            return place.reached.files().open(f"{place.bucket}/{place.key}", "rb")
+
+    def _keep(self, path: str, pieces: Iterable[bytes], stat: Stat) -> _Copy:
         target = _folder() / str(next(_numbers))
         with target.open("wb") as file:
             for piece in pieces:
                 file.write(piece)
+        if target.stat().st_size != stat.st_size:
+            raise _torn(path)
         before = self._copies.pop(path, None)
         if before is not None:
             before.path.unlink(missing_ok=True)  # who has it open reads on
-        self._make_room(target.stat().st_size)
-        self._copies[path] = _Copy(target, target.stat().st_size, etag, at)
+        self._make_room(stat.st_size)
+        self._copies[path] = _Copy(target, stat)
         return self._copies[path]
 
     def _make_room(self, n_bytes: int) -> None:
         """Forget what was fetched first, until all that is kept is little enough."""
         with self._guard:
-            total = n_bytes + sum(each.n_bytes for each in self._copies.values())
+            total = n_bytes + sum(each.stat.st_size for each in self._copies.values())
             for path in list(self._copies):
                 if total <= KEPT:
                     return
                 gone = self._copies.pop(path)
-                total -= gone.n_bytes
+                total -= gone.stat.st_size
                 with suppress(OSError):
                     gone.path.unlink()
 
 
-def _torn(place: StorePath) -> StoreError:
+def _time(stat: Stat) -> datetime:
+    return datetime.fromtimestamp(stat.st_mtime, UTC)
+
+
+def _torn(path: str) -> StoreError:
     return StoreError(
-        f"{place.name} came shorter than the store said",
-        where=str(place),
+        "a file came shorter than the store said",
+        where=path,
         unchanged="nothing was written",
         fix="run the command again; if it stays, the store lost a part of the file",
     )

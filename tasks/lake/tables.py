@@ -7,6 +7,7 @@ the pinned version the second raises ConflictError, reads again and computes aga
 import hashlib
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,7 +16,13 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from expectations.catalogue import Table, catalogue
@@ -31,6 +38,8 @@ from tasks.stores import code_of, refusal
 
 Partition = dict[str, str | date | Sequence[str] | Sequence[date]]
 ATTEMPTS = 8
+_MARK = "writer"  # in the log: which writing made a version
+_LOOKED_AT = 20  # versions that others may have made meanwhile
 ABSENT = -1  # version of a table that nobody has made yet
 _NO_FILES = pa.table(
     {
@@ -203,7 +212,7 @@ class Lake:
                 unchanged=f"{table.name} is as it was",
                 fix="report this as a defect of nightrank",
             )
-        counter = _Counter()
+        counter, mark = _Counter(), uuid.uuid4().hex
         try:
             delta = opened.taken(pinned.folder, pinned.version)
             write_deltalake(
@@ -213,18 +222,38 @@ class Lake:
                 predicate=_predicate(where),
                 partition_by=list(table.partition_by),
                 writer_properties=writing(table.name),
+                commit_properties=CommitProperties(custom_metadata={_MARK: mark}),
             )
         except CommitFailedError as error:
-            raise ConflictError(
-                f"another writer changed {table.name} first",
-                where=str(self.path(table.name)),
-                unchanged=f"{table.name} is as the other writer left it",
-                fix="run the command again",
-            ) from error
+            ours = self._committed(table.name, mark)
+            if ours is None:
+                raise ConflictError(
+                    f"another writer changed {table.name} first",
+                    where=str(self.path(table.name)),
+                    unchanged=f"{table.name} is as the other writer left it",
+                    fix="run the command again",
+                ) from self._cause(error)
+            delta = ours
         except (DeltaError, OSError) as error:
             raise self._unwritable(table.name, error) from self._cause(error)
         written = opened.keep(pinned.folder, delta)
         return TableVersion(table.name, written.version, counter.rows, counter.bytes)
+
+    def _committed(self, name: str, mark: str) -> DeltaTable | None:
+        """The version that a writer made, whom a store then told that it had come too late.
+
+        So it is where the answer to a commit was lost, and the commit was sent again. Without this
+        rows that are appended would be there twice.
+        """
+        folder = self.path(name)
+        if not isinstance(folder, StorePath):
+            return None
+        try:
+            history = opened.table(folder).history(_LOOKED_AT)
+            made = [entry["version"] for entry in history if entry.get(_MARK) == mark]
+            return opened.table(folder, made[0]) if made else None
+        except (DeltaError, OSError) as error:
+            raise self._unwritable(name, error) from None
 
     def rewrite(self, name: str, where: Partition, make: Callable[[Pinned], Any]) -> TableVersion:
         """Read-modify-write: `make` turns the pinned version into rows; a conflict reads again."""

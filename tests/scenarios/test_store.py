@@ -33,7 +33,7 @@ from tests.scenarios.nights import (
     leave_out_what_only_reads,
     run_and_die,
 )
-from tests.stores import OWNER, READER, STRANGER, InStore, Server, forgetful, set_keys
+from tests.stores import OWNER, READER, STRANGER, InStore, Server, proxied, set_keys
 
 FIRST = 3  # the first night closes this day
 SERVED = "SELECT min(ds), max(ds), count(DISTINCT release_id), count(*) FROM serve.current"
@@ -124,7 +124,7 @@ def _run_until_hit(shop: InStore, stage: str, pid: int) -> None:
         os._exit(7)
 
 
-def _run_plainly(shop: InStore | Place) -> None:
+def run_plainly(shop: InStore | Place) -> None:
     leave_out_what_only_reads(pytest.MonkeyPatch())
     shop.run()
 
@@ -140,7 +140,7 @@ def both(server: Server, small: Path, tmp_path_factory: pytest.TempPathFactory) 
     both = twins(server, small, tmp_path_factory.mktemp("twins"))
     both.land(FIRST)
     for shop in (both.disk, both.store):
-        assert in_process(_run_plainly, shop) == 0
+        assert in_process(run_plainly, shop) == 0
     return both
 
 
@@ -174,8 +174,8 @@ def test_what_a_store_refuses_is_told_and_yesterday_stays_served(
     caplog.set_level(logging.DEBUG, "s3fs")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
-    with forgetful(store) as proxy:
-        shop = _broken(both.store, failure, tmp_path, proxy.endpoint)
+    with proxied(store, forgets=True) as proxy:
+        shop = _broken(both.store, failure, tmp_path, proxy)
         with pytest.raises(NightrankError) as caught:
             shop.run()
     assert what in caught.value.what
@@ -265,17 +265,17 @@ def test_questions_and_findings_by_command(
 def test_nights_that_are_killed_converge(both: Twins, store: Server) -> None:
     """The second night is killed twice; the third once, and then the store is killed under it."""
     both.land(FIRST + 1)
-    assert in_process(_run_plainly, both.disk) == 0
+    assert in_process(run_plainly, both.disk) == 0
     with polled(both.store) as seen:
         killed(both.store, Moment("ingest", 1))
         killed(both.store, Moment("publish", 3))
-        assert in_process(_run_plainly, both.store) == 0
+        assert in_process(run_plainly, both.store) == 0
     both.compare()
     assert seen <= both.served
     assert len(seen) == 2
 
     both.land(FIRST + 2)
-    assert in_process(_run_plainly, both.disk) == 0
+    assert in_process(run_plainly, both.disk) == 0
     with polled(both.store) as seen:
         killed(both.store, Moment("train bpr", when="moved"))
         assert store.process is not None
@@ -283,7 +283,7 @@ def test_nights_that_are_killed_converge(both: Twins, store: Server) -> None:
         assert in_process(_run_until_hit, both.store, "make_release", pid) == 7
         store.process.wait()
         store.start()
-        assert in_process(_run_plainly, both.store) == 0
+        assert in_process(run_plainly, both.store) == 0
     both.compare()
     assert seen <= both.served
     assert len(seen) == 2

@@ -20,7 +20,7 @@ from tasks.places import (
 from tasks.scratch import making, replacing
 from tasks.settings import Settings, check
 from tasks.stores import Storage, StoreError, UnreachableError
-from tests.stores import OWNER, READER, STRANGER, Server, forgetful, set_keys
+from tests.stores import OWNER, READER, STRANGER, Server, proxied, set_keys
 
 FILES = ("events/dt=2026-01-05/a.jsonl", "events/dt=2026-01-06/b.jsonl.gz", "events/_c/d.jsonl")
 
@@ -132,8 +132,8 @@ def test_settings_reach_their_places() -> None:
 def test_a_good_store_is_told_from_one_without_conditional_puts(store: Server) -> None:
     assert abs(try_store(store.at("good"))) < 5
     assert not store.at("good").exists()
-    with forgetful(store) as proxy:
-        place = reached_by(Storage(endpoint=proxy.endpoint), store.at("bad"))
+    with proxied(store, forgets=True) as endpoint:
+        place = reached_by(Storage(endpoint=endpoint), store.at("bad"))
         assert isinstance(place, StorePath)
         with pytest.raises(StoreError, match="no conditional put") as caught:
             try_store(place)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from tasks.lake.upkeep import keep_up
 from tasks.lake.warehouse import current_folder, current_view, no_window, rebuild, views
 from tasks.places import StorePath, entries
 from tasks.serve.publications import point
-from tests.stores import READER, Server
+from tasks.stores import Storage
+from tests.stores import READER, Server, proxied
 
 NAME = "ops.nights"
 MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
@@ -73,6 +75,18 @@ def test_of_eight_writers_none_is_lost(lake: Lake) -> None:
     assert [each.exitcode for each in writers] == [0] * 8
     assert texts(lake) == [f"w{number}" for number in range(8)]  # each once
     assert lake.pin(NAME).version == 8
+
+
+def test_a_commit_whose_answer_was_lost_counts_once(lake: Lake, store: Server) -> None:
+    lake.append(NAME, {"ds": MONDAY}, [row("first")])
+    assert isinstance(lake.root, StorePath)
+    with proxied(store, loses="/_delta_log/00000000000000000002.json") as endpoint:
+        deaf = Lake(replace(lake.root, storage=Storage(endpoint=endpoint)))
+        written = deaf.append(NAME, {"ds": MONDAY}, [row("second")])
+    assert written.version == 2
+    replace(lake.root)  # reached without the proxy again
+    assert texts(lake) == ["first", "second"]
+    assert lake.pin(NAME).version == 2
 
 
 def test_what_another_wrote_is_seen_and_a_stale_writer_is_refused(lake: Lake) -> None:
@@ -192,7 +206,7 @@ def test_files_of_tables_come_once_and_few_are_kept(
             assert file.read(4) == b"PAR1"
     kept = list(files._copies.values())
     assert len(kept) == 3
-    monkeypatch.setattr(fetched, "KEPT", kept[0].n_bytes)
+    monkeypatch.setattr(fetched, "KEPT", kept[0].stat.st_size)
     lake.append(NAME, {"ds": MONDAY}, [row("more")])
     files.open(lake.pin(NAME).files()[0]).close()
     assert len(files._copies) == 1

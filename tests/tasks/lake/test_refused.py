@@ -1,5 +1,6 @@
 """A disk that is full or may not be written, below a lake or below a store, on a real small one."""
 
+import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +19,9 @@ MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
 
 
 def row(text: str, ds: date) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    told = {"run_id": text, "outcome": "held", "reason": "r", "release_id": None, "ds": ds}
+    """One that is too large for what may be left of a page of a full disk."""
+    now, long = datetime.now(UTC), secrets.token_hex(200_000)
+    told = {"run_id": text, "outcome": "held", "reason": long, "release_id": None, "ds": ds}
     return {**told, "started_at": now, "ended_at": now}
 
 
