@@ -55,7 +55,7 @@ class Storage(BaseModel):
         """Where the store is, for people."""
         return self.endpoint or f"Amazon S3 in {self.region}"
 
-    def keys(self) -> tuple[str, str, str | None]:
+    def credentials(self) -> tuple[str, str, str | None]:
         """Key, secret and token. Raises SettingsError where the environment has none."""
         found = [os.environ.get(name) for name in (self.key, self.secret)]
         lacking = [n for n, each in zip((self.key, self.secret), found, strict=True) if not each]
@@ -70,7 +70,7 @@ class Storage(BaseModel):
 
     def mark(self) -> str:
         """Differs where the keys differ, and tells nothing of them; differs in a fork."""
-        told = "\0".join(each or "" for each in self.keys()) + f"\0{os.getpid()}"
+        told = "\0".join(each or "" for each in self.credentials()) + f"\0{os.getpid()}"
         return hashlib.sha256(told.encode()).hexdigest()
 
     def files(self) -> "S3FileSystem":
@@ -83,7 +83,7 @@ class Storage(BaseModel):
 
     def delta_options(self, bucket: str) -> dict[str, str]:
         """What delta-rs is told; commits are puts that fail where the file is there already."""
-        key, secret, token = self.keys()
+        key, secret, token = self.credentials()
         options = {
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
@@ -114,7 +114,7 @@ class Storage(BaseModel):
 def _files(storage: Storage, _mark: str) -> "S3FileSystem":
     from s3fs import S3FileSystem
 
-    key, secret, token = storage.keys()
+    key, secret, token = storage.credentials()
     style = "path" if storage.path_style else "virtual"
     made = S3FileSystem(
         key=key,

@@ -72,8 +72,10 @@ def _night(root: Path, server: Server, where: str, number: int) -> dict[str, Any
     told = ["--folder", str(root), "--settings", str(settings), "--landing", landing]
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.store", *told, "--lake", lake],
-        cwd=ROOT, check=True, capture_output=True, text=True,
+        cwd=ROOT, check=False, capture_output=True, text=True,
     )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(done.stderr)
     used: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return used
 

@@ -1,7 +1,9 @@
 """Which file a landed file is: returned to what it was, renamed, copied, mended in its mapping."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from tests.disk import on_disk
 from tests.tasks.ingest.conftest import (
@@ -15,6 +17,19 @@ from tests.tasks.ingest.conftest import (
     event,
     lines,
 )
+
+
+@pytest.mark.parametrize("is_young", [True, False], ids=["young", "old"])
+def test_a_file_that_changes_within_the_second_in_which_it_was_read(
+    tiny: TinyShop, is_young: bool
+) -> None:
+    """Times of stores are whole seconds, so neither size nor time need tell of a young file."""
+    at = datetime.now(UTC).replace(microsecond=0) if is_young else LANDED_AT
+    for item in ("tea", "oil"):
+        tiny.land("events/a.jsonl", lines(event(1, i=item)), at)
+        tiny.ingest()
+    current = "SELECT item_id FROM clean.events WHERE superseded_at IS NULL"
+    assert tiny.query(current) == [("oil" if is_young else "tea",)]
 
 
 def csv_shop(new_shop: NewShop, **source: Any) -> TinyShop:

@@ -12,16 +12,29 @@ import pyarrow as pa
 import pytest
 
 from expectations.catalogue import catalogue
-from tasks.errors import ConflictError, StorageError
+from tasks.errors import ConflictError, StorageError, TrainingError
+from tasks.housekeeping import _drop_left
 from tasks.lake import fetched, leases, opened
 from tasks.lake.connection import connect, reading
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.lake.upkeep import keep_up
-from tasks.lake.warehouse import current_folder, current_view, no_window, rebuild, views
-from tasks.places import StorePath, entries
+from tasks.lake.warehouse import (
+    MODEL_MARK,
+    checkpoints_path,
+    current_folder,
+    current_view,
+    models_path,
+    no_window,
+    rebuild,
+    views,
+)
+from tasks.places import StorePath, entries, size
 from tasks.serve.publications import point
 from tasks.stores import Storage
+from tasks.train import registry
+from tasks.train.loop import train
 from tests.stores import READER, Server, proxied
+from tests.tasks.train.planted import data_and_holdout
 
 NAME = "ops.nights"
 MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
@@ -243,3 +256,24 @@ def test_threads_share_what_was_fetched(lake: Lake) -> None:
     for each in threads:
         each.join()
     assert found == [["first"]] * 8
+
+
+def test_a_model_is_there_when_all_of_it_is(lake: Lake, tmp_path: Path) -> None:
+    interactions = data_and_holdout(tmp_path)[0]
+    trained = train("bpr", {"n_factors": 4}, interactions, seed=0, epochs=1)
+    saved = registry.save(trained, models_path(lake))
+    assert registry.model_version(registry.load(saved.path)) == saved.model_version
+    assert isinstance(saved.path, StorePath)
+    (saved.path / MODEL_MARK).unlink()
+    assert not registry.is_whole(saved.path)
+    with pytest.raises(TrainingError, match="cannot be used"):
+        registry.load(saved.path)
+    before = size(models_path(lake))[1]
+    assert before == 3
+    now = datetime.now(UTC)
+    assert _drop_left(lake, now, timedelta(hours=1)).did == "0 removed"  # its writer may live
+    assert _drop_left(lake, now + timedelta(hours=2), timedelta(hours=1)).did == "1 removed"
+    assert registry.save(trained, models_path(lake)) == saved
+    assert _drop_left(lake, now + timedelta(hours=2), timedelta(hours=1)).did == "0 removed"
+    assert registry.is_whole(saved.path)
+    assert not isinstance(checkpoints_path(lake), StorePath)
