@@ -4,9 +4,12 @@ Keys are never settings: the settings name environment variables. Nothing that a
 handed on as it is, for answers quote keys and signed addresses; only its code is.
 """
 
+import atexit
 import hashlib
 import os
 import re
+import ssl
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -99,7 +102,8 @@ class Storage(BaseModel):
             options["AWS_ENDPOINT_URL"] = self._endpoint_of(bucket)
             options["AWS_ALLOW_HTTP"] = str(self.endpoint.startswith("http://")).lower()
         if self.ca is not None:
-            os.environ["SSL_CERT_FILE"] = str(self.ca)  # delta-rs reads it there, and only there
+            # delta-rs looks there and only there, and so may others of this process
+            os.environ["SSL_CERT_FILE"] = _trusted(self.ca)
         return options
 
     def _endpoint_of(self, bucket: str) -> str:
@@ -108,6 +112,27 @@ class Storage(BaseModel):
             return self.endpoint
         scheme, host = urlsplit(self.endpoint)[:2]
         return f"{scheme}://{bucket}.{host}"
+
+
+@lru_cache(maxsize=16)
+def _trusted(ca: Path) -> str:
+    """A file of the certificates that were trusted so far and of these."""
+    usual = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+    parts = [Path(usual).read_bytes()] if usual and Path(usual).is_file() else []
+    try:
+        parts.append(ca.read_bytes())
+    except OSError as error:
+        raise SettingsError(
+            f"the certificates of the store cannot be read: {error.strerror}",
+            where=f"storage.ca = {str(ca)!r}",
+            unchanged="nothing was read or written",
+            fix="name a file of certificates (PEM) that can be read",
+        ) from error
+    made = tempfile.NamedTemporaryFile(prefix="nightrank-ca-", suffix=".pem")  # noqa: SIM115
+    atexit.register(made.close)
+    made.write(b"\n".join(parts))
+    made.flush()
+    return made.name
 
 
 @lru_cache(maxsize=16)

