@@ -150,7 +150,7 @@ def _files(storage: Storage, _mark: str) -> "S3FileSystem":
         skip_instance_cache=True,
         client_kwargs={
             "region_name": storage.region,
-            **({} if storage.ca is None else {"verify": str(storage.ca)}),
+            **({} if storage.ca is None else {"verify": _trusted(storage.ca)}),
         },
         config_kwargs={
             "s3": {"addressing_style": style},

@@ -65,7 +65,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         users = self.folder.parent / f"{self.folder.name}.json"
         users.write_text(json.dumps({"identities": _identities()}))
-        master, volume, filer, s3 = self.ports
+        master, volume, filer, s3, _ = self.ports
         options: dict[str, Any] = {
             "dir": self.folder,
             "ip": "127.0.0.1",

@@ -7,13 +7,13 @@ may change only as long as they do not.
 """
 
 import atexit
+import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from io import FileIO
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,57 @@ class _Copy:
     stat: Stat
 
 
-class _Opened(FileIO):
-    """A file that closes itself: DuckDB lets go of some without."""
+class _Opened:
+    """An open file that threads share: each has a place of its own in it.
+
+    DuckDB seeks and then reads, from several threads at once. It lets go of some files without
+    closing them.
+    """
+
+    def __init__(self, read_at: Callable[[int, int], bytes], close: Callable[[], None]) -> None:
+        self._read_at, self._close = read_at, close
+        self._place = threading.local()
+
+    @classmethod
+    def on_disk(cls, path: Path) -> "_Opened":
+        """A file of this machine."""
+        number = os.open(path, os.O_RDONLY)
+        return cls(lambda at, n: os.pread(number, n, at), partial(os.close, number))
+
+    @classmethod
+    def in_pieces(cls, file: Any) -> "_Opened":
+        """A file that is read piece by piece, by one thread at a time."""
+        turn = threading.Lock()
+
+        def read_at(at: int, n: int) -> bytes:
+            with turn:
+                file.seek(at)
+                return bytes(file.read(n))
+
+        return cls(read_at, file.close)
+
+    def seek(self, at: int) -> int:
+        """Go to a place."""
+        self._place.at = at
+        return at
+
+    def read(self, n: int) -> bytes:
+        """Read on from there."""
+        at = getattr(self._place, "at", 0)
+        data = self._read_at(at, n)
+        self._place.at = at + len(data)
+        return data
+
+    def close(self) -> None:
+        """Read no more."""
+        close, self._close = self._close, lambda: None
+        close()
+
+    def __enter__(self) -> "_Opened":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __del__(self) -> None:
         self.close()
@@ -74,7 +123,7 @@ class Fetched(AbstractFileSystem):  # type: ignore[misc]
             found = self._copy(path)
             if isinstance(found, _Copy):
                 self._note(path, found.stat.st_size, _time(found.stat))
-                return _Opened(found.path, "rb")
+                return _Opened.on_disk(found.path)
             return found
 
     def size(self, path: str) -> int:
@@ -112,7 +161,8 @@ class Fetched(AbstractFileSystem):  # type: ignore[misc]
         self._note(path, now.st_size, _time(now))
         with asking(place.reached, path):
             # it reads on only while the file is the one that was opened
-            return place.reached.files().open(f"{place.bucket}/{place.key}", "rb")
+            file = place.reached.files().open(f"{place.bucket}/{place.key}", "rb")
+        return _Opened.in_pieces(file)
 
     def _keep(self, path: str, pieces: Iterable[bytes], stat: Stat) -> _Copy:
         target = _folder() / str(next(_numbers))

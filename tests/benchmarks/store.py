@@ -1,9 +1,10 @@
 """A night on an object store beside the same night on disk: CPU seconds of all its processes.
 
 `nightrank run` as it comes, the first night of a new lake of a small sample shop, through Prefect
-and a server that it starts: what a store adds once a night weighs most where the night is small. On the store, landing folder and lake lie below a prefix of a bucket of a
-SeaweedFS server on this machine, whose own CPU seconds do not count. The two take turns, three
-times each, and medians are compared.
+and a server that it starts: what a store adds once a night weighs most where the night is small. On
+the store, landing folder and lake lie below a prefix of a bucket of a SeaweedFS server on this
+machine, whose own CPU seconds do not count. The two take turns, three times each, and medians are
+compared.
 
 Writes results/store.json: `make bench`.
 """

@@ -196,6 +196,29 @@ def test_a_list_that_is_replaced_while_it_is_read_is_read_as_it_was(
     assert (n_rows, releases) == (100_000, {"r1"})
 
 
+@pytest.mark.parametrize("whole", [fetched.WHOLE, 0], ids=["fetched whole", "read by pieces"])
+def test_threads_that_share_an_open_file_do_not_disturb_each_other(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    monkeypatch.setattr(fetched, "WHOLE", whole)
+    assert isinstance(lake.root, StorePath)
+    (lake.root / "numbers").write_bytes(b"".join(n.to_bytes(4, "big") for n in range(50_000)))
+    wrong: list[int] = []
+    with fetched.Fetched().open(str(lake.root / "numbers")) as file:
+
+        def look(first: int) -> None:
+            for n in range(first, 50_000, 997):
+                file.seek(4 * n)
+                wrong.extend([n] if file.read(4) != n.to_bytes(4, "big") else [])
+
+        threads = [threading.Thread(target=look, args=(first,)) for first in range(8)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    assert wrong == []
+
+
 def test_a_large_list_that_is_replaced_while_it_is_read_is_an_error(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
