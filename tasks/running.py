@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 
 from tasks.errors import StorageError
-from tasks.lake.leases import Lease, bury, give_back, holders, wait
+from tasks.lake.leases import Lease, Terms, bury, ensure, give_back, holders, wait, why_lost
 from tasks.lake.session import session
 from tasks.lake.tables import Pinned, arrow_schema
 from tasks.progress import watcher
@@ -22,14 +22,28 @@ def hold_date(shop: Shop, ds: date, run_id: str) -> bool:
 
     A run that died is noted and holds nobody up; one that lives is waited for.
     """
-    return wait(
-        shop.lake,
-        f"{_NIGHT}{ds}",
-        run_id,
-        what=f"night of {ds}",
+    said = watcher().said  # of this thread: a loss is noticed by another
+
+    def warn(why: str) -> None:
+        said(f"warning: the lease of the night of {ds} was lost: {why}; this run will stop")
+
+    terms = Terms(
+        f"night of {ds}",
         on_wait=_tell,
         on_dead=lambda dead: _note_death(shop, dead),
+        on_lost=warn,
     )
+    return wait(shop.lake, f"{_NIGHT}{ds}", run_id, terms)
+
+
+def ensure_date(shop: Shop, ds: date, run_id: str) -> None:
+    """Raise LeaseError unless nobody else can have begun the night of `ds`."""
+    ensure(shop.lake, f"{_NIGHT}{ds}", run_id)
+
+
+def why_date_lost(shop: Shop, ds: date, run_id: str) -> str:
+    """Why another run may have begun the night of `ds`; empty where this one never held it."""
+    return why_lost(shop.lake, f"{_NIGHT}{ds}", run_id)
 
 
 def leave(shop: Shop, run_id: str, *dates: date) -> None:

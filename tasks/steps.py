@@ -10,6 +10,7 @@ from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, cast
 from uuid import UUID
 
@@ -46,6 +47,7 @@ from tasks.memory import give_back
 from tasks.night import Night, Outcome
 from tasks.progress import Watcher, watched_by, watcher
 from tasks.records import TableVersion
+from tasks.running import ensure_date
 from tasks.serve import decisions
 from tasks.serve import release as releases
 from tasks.serve.publications import serving
@@ -168,6 +170,7 @@ def _label(name: str, args: Sequence[object]) -> str:
 
 def _noted(work: Work[P], night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
     label, started_at = _label(work.__name__, args), datetime.now(UTC)
+    nights.go_on(night)
     watcher().began(label)
     give_back()
     try:
@@ -348,7 +351,13 @@ def publish(night: Night) -> Worked:
     assert night.release is not None
     assert night.model is not None
     decision, written = decisions.publish(
-        night.shop, night.day, night.release, night.model, night.run_id, untrained=night.untrained
+        night.shop,
+        night.day,
+        night.release,
+        night.model,
+        night.run_id,
+        untrained=night.untrained,
+        night_is_ours=partial(ensure_date, night.shop, night.day, night.run_id),
     )
     return replace(night, decision=decision), written
 

@@ -15,7 +15,7 @@ from flows.cli import main
 from tasks.ingest.landing import arrival
 from tasks.ingest.mend import withdraw
 from tasks.ingest.night import ingest
-from tasks.lake.leases import leased
+from tasks.lake.leases import Terms, leased
 from tasks.shop import Shop, open_shop
 from tasks.status import Status, status
 from tests.scenarios.nights import Place, day, leave_out_what_only_reads, with_seventh_day
@@ -239,7 +239,7 @@ def test_a_run_without_an_end_is_told(one: Place) -> None:
     (run,) = told(one).unfinished
     assert (run.run_id, run.ds, run.stage) == ("gone", day(5), "train bpr")
     assert run.state == "died"
-    with leased(lake, f"night {day(5)}", "gone", what="night"):
+    with leased(lake, f"night {day(5)}", "gone", Terms("night")):
         assert [each.state for each in told(one).unfinished] == ["running"]
 
 
