@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
 
 def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from tasks.report.state import show_status
-    from tasks.running import note_deaths, running
+    from tasks.running import note_deaths
     from tasks.status import status
 
     shop = the_shop(arguments)
@@ -48,9 +48,6 @@ def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
         note_deaths(shop)
     found = status(shop, arguments.max_age)
     show_status(terminal, found, arguments.format)
-    if arguments.format == "table":
-        for each in running(shop):
-            terminal.say(f"running: {each}")
     return found.exit_code() if arguments.check else 0
 
 

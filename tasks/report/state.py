@@ -32,6 +32,10 @@ def show_status(terminal: Terminal, status: "Status", form: str) -> None:
 
 def _lines(status: "Status") -> Iterator[str]:
     yield from _serving(status)
+    if status.hold is not None:
+        since = f"{status.hold.since:%Y-%m-%d %H:%M} UTC"
+        yield f"held: {status.hold.who} holds publishing back since {since}: {status.hold.reason}"
+        yield f"  let later nights publish: {status.hold.mend}"
     landing = status.landing
     waiting = "".join(f"; {each}" for each in landing.waiting)
     newest = f"newest whole date: {landing.newest}"
@@ -39,7 +43,12 @@ def _lines(status: "Status") -> Iterator[str]:
     for night in status.nights:
         yield f"night of {night.ds}: {night.outcome}. {night.reason}"
     for run in status.unfinished:
-        yield f"run {run.run_id} of {run.ds}: {run.state}; {run.stage} at {run.since:%m-%d %H:%M}"
+        process = f", process {run.process}" if run.process else ""
+        stage = run.stage or "no stage yet, begun"
+        yield (
+            f"{run.state}: night of {run.ds}, run {run.run_id}{process}; "
+            f"{stage} at {run.since:%Y-%m-%d %H:%M} UTC"
+        )
     yield from _stale_nights(status)
     if status.missing_nights:
         n, days = len(status.missing_nights), status.missing_nights
