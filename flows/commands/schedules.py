@@ -69,9 +69,10 @@ def _told(arguments: argparse.Namespace) -> dict[str, str | None]:
 def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from tasks.operate.machine import Machine, prefect_home, up
     from tasks.operate.plan import on_gpu, read_plan
+    from tasks.running import note_deaths
 
     plan = read_plan(arguments.file)
-    the_shop(arguments)  # what is wrong with it is told before anything is started
+    shop = the_shop(arguments)  # what is wrong with it is told before anything is started
     plan = on_gpu(plan) if arguments.gpu else plan
     machine = Machine(
         host=arguments.host,
@@ -80,6 +81,7 @@ def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
         pools=plan.pools,
         deploy=_as_arguments(arguments),
         say=terminal.say,
+        bury=lambda: [f"died, and noted so: {each}" for each in note_deaths(shop)],
     )
     prepare_prefect()
     os.environ["PREFECT_API_URL"] = machine.api
