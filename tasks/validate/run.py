@@ -40,8 +40,10 @@ def validate(
     is a failed check. Raises SettingsError for a table without a readable suite, StorageError
     for a file that cannot be opened.
     """
+    from tasks.validate.haste import remembered
+
     suites = {table: read_suite(table) for table in tables}
-    with _quiet(), _source(database, memory_limit) as source:
+    with _quiet(), remembered(), _source(database, memory_limit) as source:
         return [
             result
             for table, checks in suites.items()
@@ -71,8 +73,9 @@ def _source(database: Path, memory_limit: str) -> Iterator["SQLDatasource"]:
     from great_expectations.datasource.fluent.interfaces import TestConnectionError
 
     from tasks.validate import dialect
+    from tasks.validate.haste import unsaved
 
-    context = gx.get_context(mode="ephemeral")
+    context = unsaved(gx.get_context(mode="ephemeral"))
     context.enable_analytics(False)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     where = dialect.url(database, memory_limit)

@@ -1,7 +1,6 @@
 """`nightrank up`: a real server, a real worker, real kills, and who is told."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from flows.cli import main
 from tasks.lake.tables import Lake
 from tests.flows.machines import Up, brought_up, in_mid_night, wait_for
 from tests.flows.receivers import mailbox, webhook
+from tests.flows.servers import at
 from tests.scenarios.nights import Place, day, leave_out_what_only_reads, with_seventh_day
 from tests.scenarios.test_gate import set_gate
 from tests.scenarios.test_kills import _SERVED, polled
@@ -61,14 +61,6 @@ def deploy(told: Told, *arguments: str) -> int:
         patch.setenv("NIGHTRANK_TEST_WEBHOOK", told.url)
         shop = ["--landing", str(place.landing), "--lake", str(place.lake)]
         return main([*command, *shop, *arguments])
-
-
-@contextmanager
-def at(api: str) -> Iterator[None]:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: api}):
-        yield
 
 
 def test_deploying_again_changes_nothing(told: Told, capsys: pytest.CaptureFixture[str]) -> None:

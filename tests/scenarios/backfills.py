@@ -28,6 +28,7 @@ from tasks.shop import Shop, open_shop
 from tests.scenarios.nights import Place, leave_out_what_only_reads
 
 LISTS = ("serve.recommendations", "serve.shortfalls", "serve.trials")
+UNCHECKED = ["tests.scenarios.backfills", "tasks.backfill.judging"]  # what workers import
 _work = workers.work
 
 
@@ -67,7 +68,7 @@ def drive_unchecked(place: Place, request: Request | str) -> None:
     """Drive a plan in this process, by its request or its name; its workers run no suite."""
     patch = pytest.MonkeyPatch()
     patch.setattr(workers, "work", unchecked_work)
-    patch.setattr(workers, "PRELOADED", ["tests.scenarios.backfills", "tasks.backfill.judging"])
+    patch.setattr(workers, "PRELOADED", UNCHECKED)
     shop = shop_of(place)
     planned = resume(shop, request) if isinstance(request, str) else plan(shop, request)
     result = drive(shop, planned)

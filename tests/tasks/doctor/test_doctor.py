@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from tasks.doctor import orchestration
 from tasks.doctor.examine import ROOMS, examine, opened
 from tasks.doctor.findings import Case, Finding
 from tasks.ingest.pseudonyms import KEY_VARIABLE
@@ -18,6 +17,7 @@ from tasks.lake.session import session
 from tasks.serve.publications import Publication, note, served, time_after
 from tasks.serve.publications import history as read_history
 from tasks.settings import Compute
+from tests.flows.servers import at
 from tests.scenarios.nights import Place, with_seventh_day
 from tests.tasks.doctor.plants import examined, gone_pid, sick
 
@@ -190,11 +190,10 @@ def test_no_secret_and_no_id_is_told(
 
 @pytest.mark.prefect
 def test_a_pool_without_a_worker_is_found_on_a_real_server(
-    one_night: Place, monkeypatch: pytest.MonkeyPatch
+    one_night: Place, prefect_api: str
 ) -> None:
     from prefect import get_client
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-    from prefect.testing.utilities import prefect_test_harness
 
     from flows.nightly import nightly
 
@@ -202,11 +201,8 @@ def test_a_pool_without_a_worker_is_found_on_a_real_server(
         found = examined(one_night, ["orchestration"])
         return [(each.verdict, each.fix) for each in found if each.check == "deployments"]
 
-    with prefect_test_harness(server_startup_timeout=180):
-        # The harness has a server of its own, of which the settings do not say the address.
+    with at(prefect_api):
         with get_client(sync_client=True) as client:
-            url = str(client.api_url).rstrip("/")
-            monkeypatch.setattr(orchestration, "_api_url", lambda: url)
             assert told() == [("ok", "")]  # nothing is deployed
             flow_id = client.create_flow(nightly)
             client.create_work_pool(WorkPoolCreate(name="cpu", type="process"))
