@@ -2,6 +2,7 @@
 
 import argparse
 from contextlib import suppress
+from pathlib import Path
 
 from flows.commands.arguments import Commands, add_shop, the_shop
 from tasks.errors import StorageError
@@ -34,6 +35,7 @@ def add(commands: Commands) -> None:
         choices=("settings", "sources", "storage", "machine", "orchestration"),
         help="look there only; may be given more than once",
     )
+    doctor.add_argument("--file", type=Path, help="schedules (deployments/prefect.yaml)")
     add_shop(doctor)
     doctor.set_defaults(command=_doctor)
 
@@ -56,5 +58,5 @@ def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from tasks.report.doctor import show_findings
 
     shop = (arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
-    findings = examine(*shop, rooms=arguments.room or tuple(ROOMS))
+    findings = examine(*shop, rooms=arguments.room or tuple(ROOMS), plan=arguments.file)
     return show_findings(terminal, findings, arguments.format)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from tasks.report.terminal import Terminal
+from tasks.report.terminal import Terminal, table_of
 
 if TYPE_CHECKING:
     # It reaches the models, and so torch; `--help` must not wait for that.
@@ -85,7 +85,9 @@ def _stale_nights(status: "Status") -> Iterator[str]:
 
 
 def _tables(status: "Status") -> Table:
-    table = _table("table", "version", "rows", "newest", "days behind", "checks", "state")
+    table = table_of(
+        ("table", "version", "rows", "newest", "days behind", "checks", "state"), _NUMBERS
+    )
     for each in status.tables:
         table.add_row(
             each.name,
@@ -96,13 +98,6 @@ def _tables(status: "Status") -> Table:
             _checks(each.checks),
             _state(each),
         )
-    return table
-
-
-def _table(*names: str) -> Table:
-    table = Table(header_style="bold")
-    for name in names:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     return table
 
 
@@ -125,7 +120,7 @@ def _state(table: "TableStatus") -> str:
 
 
 def _disk(status: "Status") -> Table:
-    table = _table("folder", "files", "on disk", "newest versions")
+    table = table_of(("folder", "files", "on disk", "newest versions"), _NUMBERS)
     for each in status.disk:
         sizes = (_size(each.n_bytes), _size(each.n_bytes_newest))
         table.add_row(each.layer, f"{each.n_files:,}", *sizes)

@@ -40,10 +40,8 @@ def validate(
     is a failed check. Raises SettingsError for a table without a readable suite, StorageError
     for a file that cannot be opened.
     """
-    from tasks.validate.haste import remembered
-
     suites = {table: read_suite(table) for table in tables}
-    with _quiet(), remembered(), _source(database, memory_limit) as source:
+    with _quiet(), _source(database, memory_limit) as source:
         return [
             result
             for table, checks in suites.items()
@@ -73,7 +71,7 @@ def _source(database: Path, memory_limit: str) -> Iterator["SQLDatasource"]:
     from great_expectations.datasource.fluent.interfaces import TestConnectionError
 
     from tasks.validate import dialect
-    from tasks.validate.haste import unsaved
+    from tasks.validate.haste import remembered, unsaved
 
     context = unsaved(gx.get_context(mode="ephemeral"))
     context.enable_analytics(False)
@@ -84,7 +82,8 @@ def _source(database: Path, memory_limit: str) -> Iterator["SQLDatasource"]:
     except TestConnectionError as error:
         raise _unreadable(database, error.__cause__ or error) from error
     try:
-        yield source
+        with remembered():
+            yield source
     finally:
         # It holds two engines: one tries connections, the other runs queries.
         dialect.dispose(source.get_engine(), source.get_execution_engine().engine)

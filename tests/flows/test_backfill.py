@@ -10,7 +10,8 @@ from tasks.backfill import ledger, workers
 from tasks.lake.tables import Lake
 from tests.flows.servers import at
 from tests.scenarios.backfills import UNCHECKED, fail_on_purpose, left_behind, unchecked_work
-from tests.tasks.backfill.conftest import History, day
+from tests.scenarios.daily import day
+from tests.tasks.backfill.conftest import History
 
 FIRST, LAST = 8, 10
 

@@ -14,7 +14,8 @@ from tasks.backfill.plan import Planned, plans_folder, resume, with_models
 from tasks.errors import UsageError
 from tasks.lake import leases
 from tasks.serve.publications import Publication, note
-from tests.tasks.backfill.conftest import History, day
+from tests.scenarios.daily import day
+from tests.tasks.backfill.conftest import History
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 
