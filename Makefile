@@ -44,7 +44,7 @@ lint: $(READY)
 ## as Python has it by itself: dozens of processes need not compile the same modules again
 test: export PYTHONDONTWRITEBYTECODE :=
 test: lint
-	$(BIN)/pytest -m "not soak" -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -m "not soak" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: $(READY)
 	$(BIN)/pytest -m soak

@@ -3,7 +3,6 @@
 Called outside a flow (or through `nightly.fn`), a stage is the plain function and needs no server.
 """
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -43,7 +42,7 @@ from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
 from tasks.measure import Cost, measured
-from tasks.memory import give_back
+from tasks.memory import give_back, swept
 from tasks.night import Night, Outcome
 from tasks.progress import Watcher, watched_by, watcher
 from tasks.records import TableVersion
@@ -84,11 +83,12 @@ def stage(
     def make(work: Work[P]) -> Step[P]:
         def run(night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
             waits = on_device and FlowRunContext.get() is not None and bool(device_tags(night))
-            with place_on_gpu() if waits else nullcontext():
-                after = _noted(work, night, *args, **kwargs)
-            if on_device:
-                gc.collect()  # arrays that stand in cycles: the next stage would run beside them
-            return after
+            with (
+                place_on_gpu() if waits else nullcontext(),
+                # arrays that stand in cycles: the next stage would run beside them
+                swept() if on_device else nullcontext(),
+            ):
+                return _noted(work, night, *args, **kwargs)
 
         run.__name__, run.__doc__ = work.__name__, work.__doc__
         as_task = task(

@@ -2,7 +2,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     # to others is spared: fixtures import it.
     from tests.scenarios.nights import Place
 
-LONG = ("tests/flows", "tests/scenarios")  # first, so that no worker is left with one at the end
+# The longest first, so that no worker is left with one at the end.
+LONG = ("tests/flows/test_up.py", "tests/flows", "tests/scenarios")
+# By one worker, for they share what is dear: a Prefect server, a shop whose truth is known.
+TOGETHER = (
+    (
+        "tests/flows/test_backfill.py",
+        "tests/flows/test_nightly.py",
+        "tests/tasks/doctor/test_orchestration.py",
+    ),
+    ("tests/scenarios/test_known_propensities.py", "tests/scenarios/test_known_truth.py"),
+)
 
 
 # A machine that is busy is no failure.
@@ -25,17 +35,28 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first; those of a file one after another, and those with a Prefect server.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files by one worker each, as loadfile has it, and some of them together."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
 
-    A server takes as long to start as ten nights' steps: one worker has it, for all of them.
-    """
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
-    for item in items:
-        has_server = "prefect_api" in getattr(item, "fixturenames", ())
-        group = "prefect" if has_server else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    def scope(nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return next((files[0] for files in TOGETHER if file in files), file)
+
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = scope
+    return scheduler
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        found = (n for n, start in enumerate(LONG) if item.nodeid.startswith(start))
+        return next(found, len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
