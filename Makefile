@@ -22,7 +22,7 @@ help:
 $(BIN)/python:
 	@bash .ci/venv "$(PYTHON)" "$(VENV)"
 
-# torch first and pinned: a range would admit a newer build with gigabytes of GPU libraries.
+## torch first and pinned: a range would admit a newer build with gigabytes of GPU libraries.
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
@@ -41,6 +41,8 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint sql
 
+## as Python has it by itself: dozens of processes need not compile the same modules again
+test: export PYTHONDONTWRITEBYTECODE :=
 test: lint
 	$(BIN)/pytest -m "not soak" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

@@ -10,6 +10,8 @@ from tasks.lake.session import session
 from tasks.night import Night, new_run_id
 from tasks.shop import Shop
 
+HOUR = "hour-"  # how the ids of these runs begin: no end of a night is looked for
+
 
 @dataclass(frozen=True)
 class Look:
@@ -34,4 +36,4 @@ def look(shop: Shop) -> Look:
     if not new:
         waiting = "; ".join(found.waiting)
         return Look(None, "nothing to ingest" + (f": {waiting}" if waiting else ""))
-    return Look(Night(shop, new_run_id(), started_at, found, found.ds))
+    return Look(Night(shop, f"{HOUR}{new_run_id()}", started_at, found, found.ds))

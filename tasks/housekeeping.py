@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from expectations.catalogue import catalogue, stored
+from tasks.backfill.driving import sweep
+from tasks.backfill.plan import plans_folder
 from tasks.estimate.propensities import steps
 from tasks.lake.session import session
 from tasks.lake.tables import Lake, Partition, Pinned, partition_of
@@ -19,9 +21,10 @@ from tasks.lake.upkeep import keep_up, size
 from tasks.lake.warehouse import MODEL_MARK, checkpoints_path, models_path, reports_path
 from tasks.night import refresh
 from tasks.places import Entry, Place, StorePath, entries, remove
-from tasks.serve.publications import history
+from tasks.serve.publications import history, served
 from tasks.shop import Shop
 
+OF_MODELS = ("serve.candidates", "serve.causal_edges")  # lists and reasons are made from them
 LEFT_BY_KILLED = ("*/.training-*", "*/.making-*")
 
 
@@ -44,7 +47,8 @@ def housekeep(shop: Shop, now: datetime | None = None) -> Iterator[Chore]:
     now, lake = now or datetime.now(UTC), shop.lake
     keep = timedelta(hours=shop.settings.housekeeping.keep_hours)
     refresh(shop)
-    yield from _drop_releases(shop, now, keep)
+    yield _sweep_plans(lake)
+    yield from _drop_old(shop, now, keep)
     yield _drop_pages(shop)
     yield _drop_left(lake, now, keep)
     inputs = _inputs_of_increments(shop)
@@ -69,48 +73,102 @@ def _inputs_of_increments(shop: Shop) -> set[str]:
     return found
 
 
-def _drop_releases(shop: Shop, now: datetime, keep: timedelta) -> Iterator[Chore]:
-    """Releases of old dates of which nothing was ever decided: runs that died, or failed."""
+def _sweep_plans(lake: Lake) -> Chore:
+    """What dead runs of backfills left: their nights wait again, folders nobody needs go."""
+    before = size(plans_folder(lake))
+    said = sweep(lake)
+    return Chore("plans of backfills", f"{len(said)} put right", before, size(plans_folder(lake)))
+
+
+def _drop_old(shop: Shop, now: datetime, keep: timedelta) -> Iterator[Chore]:
+    """What belongs to releases of dates that are older than `housekeeping.release_days`.
+
+    Releases go of which nothing was ever decided: runs that died, or failed. Candidates and edges
+    go, and weights, of whichever release: its lists are what is served and compared.
+    """
     newest = max(shop.lake.pin("clean.events").days(), default=None)
     if newest is None:
         return
     oldest = newest - timedelta(days=shop.settings.housekeeping.release_days)
     with session(shop.lake, shop.settings.compute) as s:
-        named = {each.release_id for each in history(s)}
+        decisions = history(s)
+        named = {each.release_id for each in decisions}
         s.read("ops.backfills")  # a long plan is judged when all of its nights are made
         named |= {row[0] for row in s.rows("SELECT release_id FROM ops.backfills")}
     for name, table in stored().items():
-        if "release_id" in table.partition_by:
+        if "release_id" in table.partition_by or name in OF_MODELS:
             yield _drop_from(shop.lake, name, oldest, named, now - keep)
+    serving = served(decisions)
+    yield _drop_weights(shop.lake, oldest, serving.release_id if serving else "", now - keep)
 
 
 def _drop_from(
     lake: Lake, name: str, oldest: date, named: set[str], written_before: datetime
 ) -> Chore:
-    pinned = lake.pin(name)
-    old = _old_releases(pinned, oldest, named, written_before)
-    for ds, release in sorted(old):
-        where: Partition = {"ds": ds, "release_id": release}
+    old = _old_partitions(lake.pin(name), oldest, named, written_before)
+    for partition in sorted(old):
+        where: Partition = dict(partition)
         lake.rewrite(name, where, lambda _: lake.schema(name).empty_table())
     n_bytes = sum(old.values())
-    return Chore(f"{name}: releases", f"{len(old)} dropped", n_bytes, 0)
+    return Chore(f"{name}: old dates", f"{len(old)} dropped", n_bytes, 0)
 
 
-def _old_releases(
+def _old_partitions(
     pinned: Pinned, oldest: date, named: set[str], written_before: datetime
-) -> Mapping[tuple[str, str], int]:
-    """Bytes of the releases of dates before `oldest` that no history names and no run writes."""
+) -> Mapping[tuple[tuple[str, str], ...], int]:
+    """Bytes of the partitions of dates before `oldest` of no release that is named.
+
+    Those that a run may be writing are left.
+    """
     columns = ("path", "size_bytes", "modification_time")
-    found: dict[tuple[str, str], int] = {}
+    found: dict[tuple[tuple[str, str], ...], int] = {}
     for path, n_bytes, written_ms in zip(
         *(pinned.actions.column(each).to_pylist() for each in columns), strict=True
     ):
         at = partition_of(path)
         is_old = at["ds"] < str(oldest) and written_ms < written_before.timestamp() * 1000
-        if is_old and at["release_id"] not in named:
-            key = (at["ds"], at["release_id"])
+        if is_old and at.get("release_id") not in named:
+            key = tuple(at.items())
             found[key] = found.get(key, 0) + n_bytes
     return found
+
+
+def _drop_weights(lake: Lake, oldest: date, serving: str, written_before: datetime) -> Chore:
+    """Versions of models, but those of nights from `oldest` on, of what is served, and each last.
+
+    The last version of a model is where the next may begin.
+    """
+    kept = _versions(lake, oldest, serving)
+    n_gone, n_bytes = 0, 0
+    for path, found in _models(lake):
+        if max(each.modified_at for each in found) < written_before and path not in kept:
+            n_bytes += sum(each.n_bytes for each in found)
+            n_gone += 1
+            remove(path)
+    return Chore("weights of models", f"{n_gone} versions removed", n_bytes, 0)
+
+
+def _models(lake: Lake) -> Iterator[tuple[Place, list[Entry]]]:
+    """The folders of versions of models, each with its files."""
+    models = models_path(lake)
+    if not isinstance(models, StorePath):
+        for path in models.glob("*/*"):
+            if path.is_dir() and not path.name.startswith("."):
+                made_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                yield path, [Entry("", size(path), made_at)]
+        return
+    by_folder: dict[str, list[Entry]] = {}
+    for entry in entries(models):
+        by_folder.setdefault(entry.path.rpartition("/")[0], []).append(entry)
+    yield from ((models / path, found) for path, found in by_folder.items())
+
+
+def _versions(lake: Lake, oldest: date, serving: str) -> set[Place]:
+    pinned, folder = lake.pin("ops.models"), models_path(lake)
+    rows = [row for day in pinned.days() for row in lake.rows(pinned, {"ds": day}).to_pylist()]
+    last = {row["model"]: row for row in sorted(rows, key=lambda row: (row["ds"], row["kept_at"]))}
+    kept = [row for row in rows if row["ds"] >= oldest or row["release_id"] == serving]
+    return {folder / row["model"] / row["model_version"] for row in (*kept, *last.values())}
 
 
 def _drop_pages(shop: Shop) -> Chore:
@@ -147,12 +205,8 @@ def _drop_left(lake: Lake, now: datetime, keep: timedelta) -> Chore:
 
 def _half_models(lake: Lake) -> Iterator[tuple[Place, list[Entry]]]:
     """Versions of models of which a store has a part, with their files."""
-    models = models_path(lake)
-    if not isinstance(models, StorePath):  # on disk they have another name until they are whole
+    if not isinstance(models_path(lake), StorePath):  # on disk they are hidden until they are whole
         return
-    by_folder: dict[str, list[Entry]] = {}
-    for entry in entries(models):
-        by_folder.setdefault(entry.path.rpartition("/")[0], []).append(entry)
-    for path, found in by_folder.items():
+    for path, found in _models(lake):
         if not any(each.path.endswith(f"/{MODEL_MARK}") for each in found):
-            yield models / path, found
+            yield path, found

@@ -1,7 +1,9 @@
 """Keep little memory that is free: allocators hold on to it, stage upon stage."""
 
 import ctypes
-from contextlib import suppress
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
@@ -26,3 +28,17 @@ def share_one_heap() -> None:
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+@contextmanager
+def swept() -> Iterator[None]:
+    """Objects that are made in this block and stand in cycles are gone after it.
+
+    Those of before are not looked at: of a program with its libraries there are a million.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()

@@ -31,7 +31,7 @@ from tasks.lake.warehouse import (
 from tasks.memory import share_one_heap
 from tasks.places import Place, StorePath, try_store
 from tasks.report.page import write_night
-from tasks.running import hold_date, leave, note_deaths, note_end
+from tasks.running import ensure_date, hold_date, leave, note_deaths, note_end, why_date_lost
 from tasks.serve.decisions import Decision, decided, rolled_back_since, stands
 from tasks.serve.publications import SERVING, reconcile
 from tasks.serve.release import carry_over, release_id
@@ -118,6 +118,15 @@ def with_date(night: Night, ds: date) -> Night:
         return night
     hold_date(night.shop, ds, night.run_id)
     return replace(night, ds=ds)
+
+
+def go_on(night: Night) -> None:
+    """Raise LeaseError where the lease of the night's date was lost: another run may be at it.
+
+    Nothing is read. A run that holds no date, as that of an hour, goes on.
+    """
+    if why_date_lost(night.shop, night.day, night.run_id):
+        ensure_date(night.shop, night.day, night.run_id)
 
 
 def new_run_id() -> str:
@@ -231,9 +240,12 @@ def close(night: Night) -> Outcome:
     Raises StorageError where one of these fails; what was decided stands.
     """
     assert night.decision is not None
-    ending = _ENDINGS.get(night.decision.action, "published")
+    ending, reason = _ENDINGS.get(night.decision.action, "published"), night.decision.reason
+    lost = why_date_lost(night.shop, night.day, night.run_id)
+    if lost:  # what was decided before stands, and is noted as it was
+        reason += f"; then the lease of the date was lost: {lost}"
     try:
-        return _end(night, ending, night.decision.reason)
+        return _end(night, ending, reason)
     except Exception as error:
         raise StorageError(
             f"{night.day} is {ending}, but its views or its page could not be written: "

@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 
 from tasks.errors import StorageError
-from tasks.lake.leases import Lease, bury, give_back, holders, wait
+from tasks.lake.leases import Lease, Terms, bury, ensure, give_back, holders, wait, why_lost
 from tasks.lake.session import session
-from tasks.lake.tables import Pinned, arrow_schema
+from tasks.lake.tables import Lake, Pinned, arrow_schema
 from tasks.progress import watcher
 from tasks.shop import Shop
 
@@ -22,14 +22,28 @@ def hold_date(shop: Shop, ds: date, run_id: str) -> bool:
 
     A run that died is noted and holds nobody up; one that lives is waited for.
     """
-    return wait(
-        shop.lake,
-        f"{_NIGHT}{ds}",
-        run_id,
-        what=f"night of {ds}",
+    said = watcher().said  # of this thread: a loss is noticed by another
+
+    def warn(why: str) -> None:
+        said(f"warning: the lease of the night of {ds} was lost: {why}; this run will stop")
+
+    terms = Terms(
+        f"night of {ds}",
         on_wait=_tell,
         on_dead=lambda dead: _note_death(shop, dead),
+        on_lost=warn,
     )
+    return wait(shop.lake, f"{_NIGHT}{ds}", run_id, terms)
+
+
+def ensure_date(shop: Shop, ds: date, run_id: str) -> None:
+    """Raise LeaseError unless nobody else can have begun the night of `ds`."""
+    ensure(shop.lake, f"{_NIGHT}{ds}", run_id)
+
+
+def why_date_lost(shop: Shop, ds: date, run_id: str) -> str:
+    """Why another run may have begun the night of `ds`; empty where this one never held it."""
+    return why_lost(shop.lake, f"{_NIGHT}{ds}", run_id)
 
 
 def leave(shop: Shop, run_id: str, *dates: date) -> None:
@@ -41,11 +55,15 @@ def leave(shop: Shop, run_id: str, *dates: date) -> None:
             give_back(shop.lake, f"{_NIGHT}{ds}", run_id)
 
 
-def running(shop: Shop) -> list[Lease]:
-    """The nights that run now, longest first."""
-    held = holders(replace(shop.lake, only_read=True))
-    found = [each for each in held if each.name.startswith(_NIGHT)]
-    return [each for each in found if not each.is_dead()]
+def running(lake: Lake) -> list[tuple[date, Lease]]:
+    """The dates whose nights run now and who runs them, longest first."""
+    held = holders(replace(lake, only_read=True))
+    found = [each for each in held if each.name.startswith(_NIGHT) and not each.is_dead()]
+    return [(_date(each), each) for each in found]
+
+
+def _date(lease: Lease) -> date:
+    return date.fromisoformat(lease.name.removeprefix(_NIGHT))
 
 
 def note_deaths(shop: Shop) -> list[Lease]:
@@ -81,7 +99,7 @@ def _note_death(shop: Shop, dead: Lease) -> None:
     """Note a run that died, unless it ended well and died only before it let its date go."""
     if _is_noted(shop, dead.run_id):
         return
-    ds = date.fromisoformat(dead.name.removeprefix(_NIGHT))
+    ds = _date(dead)
     reason = (
         f"process {dead.pid} on {dead.host} is gone; last heard of at "
         f"{dead.renewed_at:%Y-%m-%d %H:%M:%S} UTC, found so at {datetime.now(UTC):%H:%M:%S}"

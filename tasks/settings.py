@@ -265,7 +265,7 @@ class Housekeeping(Frozen):
         int, Field(ge=1, description="files that no table needs: open readers may")
     ] = 168
     release_days: Annotated[
-        int, Field(ge=1, description="lists and candidates of releases, by date of the data")
+        int, Field(ge=1, description="candidates, weights, undecided releases; by date of data")
     ] = 35
     report_days: Annotated[int, Field(ge=1, description="pages, by date of the data")] = 400
 

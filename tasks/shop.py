@@ -1,6 +1,7 @@
 """One shop in one environment: its settings, its mapping, its lake, and the hash of its recipe."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -80,7 +81,7 @@ def open_shop(
     refuse_unfit_lake(read.paths.lake)
     refuse_unreached(read.paths)
     refuse_absent_landing(read.paths.landing)
-    refuse_strange_models(read)
+    refuse_strange_models(read.train.models, "train.models")
     return Shop(read, load_mapping(read.mapping))
 
 
@@ -140,13 +141,13 @@ def refuse_absent_landing(landing: Place) -> None:
         )
 
 
-def refuse_strange_models(settings: Settings) -> None:
+def refuse_strange_models(models: Iterable[str], where: str) -> None:
     """Raises SettingsError for models that no registry knows."""
-    strangers = sorted(set(settings.train.models) - set(MODELS))
+    strangers = sorted(set(models) - set(MODELS))
     if strangers:
         raise SettingsError(
             f"no model named {', '.join(strangers)}",
-            where="train.models",
+            where=where,
             unchanged="nothing was read or written",
             fix=f"the models are {', '.join(sorted(MODELS))}",
         )

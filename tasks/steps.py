@@ -3,13 +3,13 @@
 Called outside a flow (or through `nightly.fn`), a stage is the plain function and needs no server.
 """
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, cast
 from uuid import UUID
 
@@ -42,10 +42,11 @@ from tasks.ingest.night import ingest as ingest_files
 from tasks.lake.connection import as_storage_errors
 from tasks.lake.session import session
 from tasks.measure import Cost, measured
-from tasks.memory import give_back
+from tasks.memory import give_back, swept
 from tasks.night import Night, Outcome
 from tasks.progress import Watcher, watched_by, watcher
 from tasks.records import TableVersion
+from tasks.running import ensure_date
 from tasks.serve import decisions
 from tasks.serve import release as releases
 from tasks.serve.publications import serving
@@ -82,11 +83,12 @@ def stage(
     def make(work: Work[P]) -> Step[P]:
         def run(night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
             waits = on_device and FlowRunContext.get() is not None and bool(device_tags(night))
-            with place_on_gpu() if waits else nullcontext():
-                after = _noted(work, night, *args, **kwargs)
-            if on_device:
-                gc.collect()  # arrays that stand in cycles: the next stage would run beside them
-            return after
+            with (
+                place_on_gpu() if waits else nullcontext(),
+                # arrays that stand in cycles: the next stage would run beside them
+                swept() if on_device else nullcontext(),
+            ):
+                return _noted(work, night, *args, **kwargs)
 
         run.__name__, run.__doc__ = work.__name__, work.__doc__
         as_task = task(
@@ -168,6 +170,7 @@ def _label(name: str, args: Sequence[object]) -> str:
 
 def _noted(work: Work[P], night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
     label, started_at = _label(work.__name__, args), datetime.now(UTC)
+    nights.go_on(night)
     watcher().began(label)
     give_back()
     try:
@@ -348,7 +351,13 @@ def publish(night: Night) -> Worked:
     assert night.release is not None
     assert night.model is not None
     decision, written = decisions.publish(
-        night.shop, night.day, night.release, night.model, night.run_id, untrained=night.untrained
+        night.shop,
+        night.day,
+        night.release,
+        night.model,
+        night.run_id,
+        untrained=night.untrained,
+        night_is_ours=partial(ensure_date, night.shop, night.day, night.run_id),
     )
     return replace(night, decision=decision), written
 

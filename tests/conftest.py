@@ -2,15 +2,33 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
-from tasks.sample import ShopSettings, write_sample
-from tests.scenarios.nights import Place, found, run_apart, with_seventh_day
-from tests.stores import OWNER, Server, running
+if TYPE_CHECKING:
+    # What nights need takes ten seconds to import, which the process that only hands out the tests
+    # to others is spared: fixtures import it.
+    from tests.scenarios.nights import Place
+    from tests.stores import Server
 
-LONG = ("tests/flows", "tests/scenarios")  # first, so that no worker is left with one at the end
+# The longest first, so that no worker is left with one at the end.
+LONG = ("tests/flows/test_up.py", "tests/flows", "tests/scenarios")
+# By one worker, for they share what is dear: servers, a shop whose truth is known.
+TOGETHER = (
+    (
+        "tests/flows/test_backfill.py",
+        "tests/flows/test_nightly.py",
+        "tests/tasks/doctor/test_orchestration.py",
+    ),
+    ("tests/scenarios/test_known_propensities.py", "tests/scenarios/test_known_truth.py"),
+    (
+        "tests/scenarios/test_store.py",
+        "tests/tasks/test_places.py",
+        "tests/tasks/lake/test_in_store.py",
+    ),
+)
 
 
 # A machine that is busy is no failure.
@@ -23,8 +41,28 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files by one worker each, as loadfile has it, and some of them together."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    def scope(nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return next((files[0] for files in TOGETHER if file in files), file)
+
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = scope
+    return scheduler
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    def place(item: pytest.Item) -> int:
+        found = (n for n, start in enumerate(LONG) if item.nodeid.startswith(start))
+        return next(found, len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -47,14 +85,18 @@ def once(folder: Path, make: Callable[[], object]) -> None:
 @pytest.fixture(scope="session")
 def sample(shared: Path) -> Path:
     """A small sample shop of seven days. Copy it; do not change it."""
+    from tasks.sample import ShopSettings, write_sample
+
     root = shared / "sample"
     once(root, lambda: write_sample(ShopSettings(n_days=7, n_users=120, n_items=60), root))
     return root
 
 
 @pytest.fixture(scope="session")
-def one_night(sample: Path, shared: Path) -> Place:
+def one_night(sample: Path, shared: Path) -> "Place":
     """A shop that has run one night, of its sixth day. Copy it; do not change it."""
+    from tests.scenarios.nights import Place, found
+
     place = Place(shared / "one")
 
     def run() -> None:
@@ -65,14 +107,18 @@ def one_night(sample: Path, shared: Path) -> Place:
 
 
 @pytest.fixture
-def place(one_night: Place, sample: Path, tmp_path: Path) -> Place:
+def place(one_night: "Place", sample: Path, tmp_path: Path) -> "Place":
     """A shop that served its sixth day, and whose seventh has landed."""
+    from tests.scenarios.nights import with_seventh_day
+
     return with_seventh_day(one_night, sample, tmp_path / "shop")
 
 
 @pytest.fixture(scope="session")
-def two_nights(one_night: Place, sample: Path, shared: Path) -> Place:
+def two_nights(one_night: "Place", sample: Path, shared: Path) -> "Place":
     """The same shop after its second night, never killed. Copy it; do not change it."""
+    from tests.scenarios.nights import Place, run_apart, with_seventh_day
+
     root = shared / "two"
 
     def run() -> None:
@@ -83,15 +129,28 @@ def two_nights(one_night: Place, sample: Path, shared: Path) -> Place:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
     """A real object store with one bucket. Tests put below prefixes of their own."""
+    from tests.stores import running
+
     with running(tmp_path_factory.mktemp("store") / "files") as server:
         yield server
 
 
 @pytest.fixture
-def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+def store(server: "Server", monkeypatch: pytest.MonkeyPatch) -> "Server":
     """The same, with its owner's keys in the environment."""
+    from tests.stores import OWNER
+
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", OWNER[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", OWNER[1])
     return server
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Prefect server; tests have it one after another, and share its runs."""
+    from tests.flows.servers import prefect_server
+
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as api:
+        yield api

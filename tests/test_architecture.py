@@ -56,6 +56,7 @@ def test_only_steps_gpu_doctor_and_what_speaks_to_a_server_know_prefect_among_ta
         "tasks/gpu.py",
         "tasks/operate/applying.py",  # what a server is told
         "tasks/operate/automations.py",
+        "tasks/operate/calling.py",
         "tasks/operate/mailing.py",
         "tasks/operate/runs.py",  # what a server knows of runs in progress
         "tasks/steps.py",

@@ -2,6 +2,7 @@
 
 import argparse
 from contextlib import suppress
+from pathlib import Path
 
 from flows.commands.arguments import Commands, add_shop, the_shop
 from tasks.errors import StorageError
@@ -34,13 +35,14 @@ def add(commands: Commands) -> None:
         choices=("settings", "sources", "storage", "machine", "orchestration"),
         help="look there only; may be given more than once",
     )
+    doctor.add_argument("--file", type=Path, help="schedules (deployments/prefect.yaml)")
     add_shop(doctor)
     doctor.set_defaults(command=_doctor)
 
 
 def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from tasks.report.state import show_status
-    from tasks.running import note_deaths, running
+    from tasks.running import note_deaths
     from tasks.status import status
 
     shop = the_shop(arguments)
@@ -48,9 +50,6 @@ def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
         note_deaths(shop)
     found = status(shop, arguments.max_age)
     show_status(terminal, found, arguments.format)
-    if arguments.format == "table":
-        for each in running(shop):
-            terminal.say(f"running: {each}")
     return found.exit_code() if arguments.check else 0
 
 
@@ -59,5 +58,5 @@ def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from tasks.report.doctor import show_findings
 
     shop = (arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
-    findings = examine(*shop, rooms=arguments.room or tuple(ROOMS))
+    findings = examine(*shop, rooms=arguments.room or tuple(ROOMS), plan=arguments.file)
     return show_findings(terminal, findings, arguments.format)

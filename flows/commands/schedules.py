@@ -34,7 +34,7 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
 
 
 def _deploy(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from tasks.operate.plan import on_gpu, read_plan
+    from tasks.operate.plan import all_on_gpu, read_plan
 
     plan = read_plan(arguments.file)
     shop = the_shop(arguments)
@@ -45,7 +45,7 @@ def _deploy(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
     where = Where(Path.cwd(), _told(arguments))
     with the_server() as client:
-        applied = apply_plan(client, on_gpu(plan) if arguments.gpu else plan, where)
+        applied = apply_plan(client, all_on_gpu(plan) if arguments.gpu else plan, where)
         applied += apply_alerts(client, shop.settings.alerts)
     for each in applied:
         if each.became != "as it was":
@@ -69,11 +69,12 @@ def _told(arguments: argparse.Namespace) -> dict[str, str | None]:
 
 def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from tasks.operate.machine import Machine, prefect_home, up
-    from tasks.operate.plan import on_gpu, read_plan
+    from tasks.operate.plan import all_on_gpu, read_plan
+    from tasks.running import note_deaths
 
     plan = read_plan(arguments.file)
-    the_shop(arguments)  # what is wrong with it is told before anything is started
-    plan = on_gpu(plan) if arguments.gpu else plan
+    shop = the_shop(arguments)  # what is wrong with it is told before anything is started
+    plan = all_on_gpu(plan) if arguments.gpu else plan
     machine = Machine(
         host=arguments.host,
         port=arguments.port,
@@ -81,6 +82,7 @@ def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
         pools=plan.pools,
         deploy=_as_arguments(arguments),
         say=terminal.say,
+        bury=lambda: [f"died, and noted so: {each}" for each in note_deaths(shop)],
     )
     prepare_prefect()
     os.environ["PREFECT_API_URL"] = machine.api

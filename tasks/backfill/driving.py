@@ -109,11 +109,9 @@ class Driving:
     @contextmanager
     def _place(self, run_id: str, what: str) -> Iterator[None]:
         """One of the places of all plans; without it where the plan is stopped."""
-        places = self.shop.settings.backfill.max_active
+        terms = leases.Terms(what, places=self.shop.settings.backfill.max_active)
         try:
-            while not self.is_stopped() and leases.take(
-                self.lake, PLACES, run_id, what=what, places=places
-            ):
+            while not self.is_stopped() and leases.take(self.lake, PLACES, run_id, terms):
                 time.sleep(leases.POLL_SECONDS)
             yield
         finally:
@@ -221,8 +219,8 @@ def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
     shop = with_models(shop, plan.request.models)
     sweep(shop.lake)
     run = Driving(shop, plan, board())
-    what = f"drives backfill {plan.plan_id}"
-    with leases.leased(shop.lake, plan_lease(plan.plan_id), run.run_id, what=what, wait_seconds=0):
+    terms = leases.Terms(f"drives backfill {plan.plan_id}", wait_seconds=0)
+    with leases.leased(shop.lake, plan_lease(plan.plan_id), run.run_id, terms):
         if planned.is_old:
             ledger.ready(shop.lake, plan.plan_id)
         else:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
-from models.registry import MODELS
 from tasks.backfill import ledger
 from tasks.backfill.apart import Pins, apart, has_data
 from tasks.backfill.ledger import Entry
@@ -17,7 +16,7 @@ from tasks.lake.tables import Lake
 from tasks.places import Place
 from tasks.serve.publications import history
 from tasks.serve.release import release_id
-from tasks.shop import Shop
+from tasks.shop import Shop, refuse_strange_models
 
 Choice = Literal["missing", "failed", "all"]
 MOST_DAYS = 3_700
@@ -95,16 +94,9 @@ def with_models(shop: Shop, models: Sequence[str]) -> Shop:
     """The shop as its nights are made again: with these models, each begun at random weights.
 
     The cold model is always trained. The published one is that of the settings, or the first that
-    is named where it is not among them. Raises UsageError where there is no such model.
+    is named where it is not among them. Raises SettingsError where there is no such model.
     """
-    strangers = sorted(set(models) - set(MODELS))
-    if strangers:
-        raise UsageError(
-            f"no model named {', '.join(strangers)}",
-            where="--models",
-            unchanged="nothing was planned",
-            fix=f"the models are {', '.join(sorted(MODELS))}",
-        )
+    refuse_strange_models(models, "--models")
     train, publish = shop.settings.train, shop.settings.publish
     if models:
         cold = publish.cold_model

@@ -26,9 +26,10 @@ def examine(
     landing: Path | None = None,
     lake: Path | None = None,
     rooms: Sequence[str] = tuple(ROOMS),
+    plan: Path | None = None,
 ) -> list[Finding]:
     """Look at everything that a night needs; nothing that is written stays."""
-    case = opened(settings_file, mapping, landing, lake)
+    case = replace(opened(settings_file, mapping, landing, lake), plan_file=plan)
     return [
         finding for room in rooms for check in ROOMS[room] for finding in _looked(room, check, case)
     ]

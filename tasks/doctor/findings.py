@@ -52,6 +52,7 @@ class Case:
     read_mapping: Mapping | None
     problem: SettingsError | None = None  # of the settings
     mapping_problem: SettingsError | None = None
+    plan_file: Path | None = None  # of schedules; None: the usual one
 
     @property
     def settings(self) -> Settings:

@@ -1,4 +1,4 @@
-"""Prefect: its home, its server where one is named, its work pools and deployments.
+"""Prefect: its home, its server where one is named, its work pools, deployments and alerts.
 
 Nothing here starts a server.
 """
@@ -11,12 +11,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tasks.doctor.alerts import alerts
 from tasks.doctor.findings import Case, Finding, fine, warning, wrong
 from tasks.scratch import probing
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
+
+    from tasks.operate.plan import Deployment
 
 PATIENCE = 5.0  # seconds that a server has for its first answer
 FLOWS = Path(__file__).parents[2] / "flows"
@@ -158,4 +161,45 @@ def _pool(client: "SyncPrefectClient", name: str, *, is_paused: bool) -> Iterato
         )
 
 
-CHECKS = (prefect_home, prefect_server, deployments)
+def as_planned(case: Case) -> Iterator[Finding]:
+    """What is deployed is what the plan says, and all of it is deployed."""
+    from prefect import get_client
+
+    from tasks.operate.plan import read_plan
+
+    url = _api_url()
+    if url is None or not _answers(url):
+        yield fine("no server to look at")
+        return
+    file = "" if case.plan_file is None else f" --file {case.plan_file}"
+    plan = read_plan(case.plan_file)
+    with get_client(sync_client=True) as client:
+        if any(_is_ours(each) for each in client.read_deployments()):
+            for planned in plan.deployments:
+                yield _as_planned(client, planned, file)
+        else:
+            yield fine("nothing is deployed")
+
+
+def _as_planned(client: "SyncPrefectClient", planned: "Deployment", file: str) -> Finding:
+    from prefect.exceptions import ObjectNotFound
+
+    from tasks.operate.applying import differences
+    from tasks.operate.plan import on_gpu
+
+    try:
+        found = client.read_deployment_by_name(planned.full_name)
+    except ObjectNotFound:
+        return warning(f"{planned.full_name} is not deployed", f"nightrank deploy{file}")
+    is_on_gpu = found.work_pool_name == "gpu"
+    others = differences(on_gpu(planned) if is_on_gpu else planned, found)
+    if others:
+        gpu = " --gpu" if is_on_gpu else ""
+        return warning(
+            f"{planned.full_name} is deployed with other {'; '.join(others)}",
+            f"nightrank deploy{file}{gpu}",
+        )
+    return fine(f"{planned.full_name} is as planned")
+
+
+CHECKS = (prefect_home, prefect_server, deployments, as_planned, alerts)

@@ -73,20 +73,23 @@ def _derive(shop: Shop, arrival: Arrival, ds: date) -> list[TableVersion]:
     written = []
     for dataset in SNAPSHOTS:
         if dataset not in landed:
-            _refuse_vanished(shop, dataset)
+            _refuse_vanished(shop, dataset, ds)
             with session(shop.lake, shop.settings.compute) as s:
                 select = sql.read(f"1_clean/{dataset}_derived")
                 written.append(build_snapshot(s, f"clean.{dataset}", params, select=select))
     return written
 
 
-def _refuse_vanished(shop: Shop, dataset: str) -> None:
-    """An optional source that once delivered and is gone would make all of its items return."""
+def _refuse_vanished(shop: Shop, dataset: str, ds: date) -> None:
+    """An optional source that delivered up to `ds` and is gone would make its items return."""
+    source = shop.mapping.sources().get(dataset)
+    is_dated = source is not None and source.arrived.path is not None
     with session(shop.lake, shop.settings.compute) as s:
         s.read("ops.files")
         n_files = s.value(
-            "SELECT count(*) FROM ops.files WHERE dataset = $dataset AND state = 'ingested'",
-            {"dataset": dataset},
+            "SELECT count(*) FROM ops.files "
+            "WHERE dataset = $dataset AND state = 'ingested' AND ds <= $ds",
+            {"dataset": dataset, "ds": ds if is_dated else date.max},
         )
     if n_files:
         raise SourceError(

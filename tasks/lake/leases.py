@@ -74,39 +74,48 @@ def holders(lake: Lake, name: str | None = None) -> list[Lease]:
     return sorted((Lease(**row) for row in rows), key=lambda each: (each.taken_at, each.run_id))
 
 
-def take(
-    lake: Lake,
-    name: str,
-    run_id: str,
-    *,
-    what: str,
-    places: int = 1,
-    on_dead: Buried = _forgotten,
-) -> list[Lease]:
+@dataclass(frozen=True)
+class Terms:
+    """For what and how a place is asked for: one of `places` under its name.
+
+    A run waits at most `wait_seconds` (None: as long as the holders live) and tells `on_wait` once
+    whom it waits for. `on_dead` is told of each dead holder before it loses its place, and again
+    where this process is killed in between. `on_lost` is told why, from another thread, as soon as
+    a place that was taken may be another's.
+    """
+
+    what: str
+    places: int = 1
+    wait_seconds: float | None = None
+    on_wait: Callable[[list[Lease]], None] | None = None
+    on_dead: Buried = _forgotten
+    on_lost: Callable[[str], None] | None = None
+
+
+def take(lake: Lake, name: str, run_id: str, terms: Terms) -> list[Lease]:
     """Take a place and keep it alive until `give_back`; returns the living that hold all places.
 
-    Empty: it is taken. Dead holders lose their places; `on_dead` is told of each before, and again
-    where this process is killed in between. Safe to call again for a place that is held.
+    Empty: it is taken. Does not wait. Safe to call again for a place that is held.
     """
     living: list[Lease] = []
-    asked_at, mine = _clock(), _new(name, run_id, what)
+    asked_at, mine = _clock(), _new(name, run_id, terms.what)
 
     def with_mine(pinned: Pinned) -> pa.Table:
         nonlocal living
         others = [each for each in _rows(lake, pinned, name) if each.run_id != run_id]
         dead = [each for each in others if each.is_dead()]
         living = [each for each in others if each not in dead]
-        if len(living) >= places:
+        if len(living) >= terms.places:
             raise _FullError
         for each in dead:
-            on_dead(each)
+            terms.on_dead(each)
         return _table([*living, mine])
 
     try:
         lake.rewrite(TABLE, {"name": name}, with_mine)
     except _FullError:
         return living
-    _keep_alive(lake, mine, asked_at)
+    _keep_alive(lake, mine, asked_at, terms)
     return []
 
 
@@ -120,8 +129,8 @@ def give_back(lake: Lake, name: str, run_id: str) -> None:
 
 def ensure(lake: Lake, name: str, run_id: str) -> None:
     """Raise LeaseError unless this process holds the place and renewed it in time."""
-    renewal = _renewals.get(_key(lake, name, run_id))
-    lost = "it is not held" if renewal is None else renewal.lost()
+    is_held = _key(lake, name, run_id) in _renewals
+    lost = why_lost(lake, name, run_id) if is_held else "it is not held"
     if lost:
         raise LeaseError(
             f"the lease {name!r} of run {run_id} was lost: {lost}",
@@ -129,6 +138,15 @@ def ensure(lake: Lake, name: str, run_id: str) -> None:
             unchanged="what was written stands; another run may do the same work now",
             fix="run the command again; it waits for the other or finds nothing to do",
         )
+
+
+def why_lost(lake: Lake, name: str, run_id: str) -> str:
+    """Why a place that this process took may be another's now; empty while it is ours.
+
+    Empty too for a place that was not taken, or was given back. Reads nothing.
+    """
+    renewal = _renewals.get(_key(lake, name, run_id))
+    return "" if renewal is None else renewal.lost()
 
 
 def bury(lake: Lake, prefix: str, on_dead: Buried) -> list[Lease]:
@@ -144,27 +162,12 @@ def bury(lake: Lake, prefix: str, on_dead: Buried) -> list[Lease]:
 
 
 @contextmanager
-def leased(
-    lake: Lake,
-    name: str,
-    run_id: str,
-    *,
-    what: str,
-    places: int = 1,
-    wait_seconds: float | None = None,
-    on_wait: Callable[[list[Lease]], None] | None = None,
-    on_dead: Buried = _forgotten,
-) -> Iterator[None]:
-    """Hold one of `places` places under a name in this block.
+def leased(lake: Lake, name: str, run_id: str, terms: Terms) -> Iterator[None]:
+    """Hold a place under a name in this block.
 
-    Waits for one at most `wait_seconds` (None: as long as its holders live) and tells `on_wait`
-    once whom it waits for. Raises LeaseError where it waited in vain, and at the end where the
-    place was lost meanwhile.
+    Raises LeaseError where it was waited for in vain, and at the end where it was lost meanwhile.
     """
-    wait(
-        lake, name, run_id, what=what, places=places, wait_seconds=wait_seconds,
-        on_wait=on_wait, on_dead=on_dead,
-    )  # fmt: skip
+    wait(lake, name, run_id, terms)
     try:
         yield
         ensure(lake, name, run_id)
@@ -172,25 +175,15 @@ def leased(
         give_back(lake, name, run_id)
 
 
-def wait(
-    lake: Lake,
-    name: str,
-    run_id: str,
-    *,
-    what: str,
-    places: int = 1,
-    wait_seconds: float | None = None,
-    on_wait: Callable[[list[Lease]], None] | None = None,
-    on_dead: Buried = _forgotten,
-) -> bool:
+def wait(lake: Lake, name: str, run_id: str, terms: Terms) -> bool:
     """Take a place as soon as there is one; whether it had to wait. Raises as `leased` does."""
-    until = None if wait_seconds is None else time.monotonic() + wait_seconds
+    until = None if terms.wait_seconds is None else time.monotonic() + terms.wait_seconds
     has_waited = False
-    while living := take(lake, name, run_id, what=what, places=places, on_dead=on_dead):
+    while living := take(lake, name, run_id, terms):
         if until is not None and time.monotonic() >= until:
             raise _busy(lake, name, living)
-        if on_wait is not None and not has_waited:
-            on_wait(living)
+        if terms.on_wait is not None and not has_waited:
+            terms.on_wait(living)
         has_waited = True
         time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))
     return has_waited
@@ -207,9 +200,10 @@ class _GoneError(Exception):
 class _Renewal:
     """Says from a thread of its own that a lease lives."""
 
-    def __init__(self, lake: Lake, lease: Lease, renewed_at: float) -> None:
-        self.lake, self.lease, self.renewed_at = lake, lease, renewed_at
+    def __init__(self, lake: Lake, lease: Lease, renewed_at: float, terms: Terms) -> None:
+        self.lake, self.lease, self.renewed_at, self.terms = lake, lease, renewed_at, terms
         self.taken_by_another = False
+        self.is_told = False
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"lease {lease.name}", daemon=True)
         self.thread.start()
@@ -234,12 +228,21 @@ class _Renewal:
                 _renew(self.lake, self.lease)
             except _GoneError:
                 self.taken_by_another = True
+                self._tell()
                 return
             except (StorageError, duckdb.Error, OSError):
                 # It can pass, as want of memory does; until it has, the lease runs out.
                 pause = RENEW_SECONDS / 5
+                self._tell()
             else:
                 self.renewed_at, pause = asked_at, RENEW_SECONDS
+
+    def _tell(self) -> None:
+        """Say once that it is lost, if it is."""
+        lost = self.lost()
+        if lost and not self.is_told and self.terms.on_lost is not None:
+            self.is_told = True
+            self.terms.on_lost(lost)
 
 
 _renewals: dict[tuple[str, str, str], _Renewal] = {}
@@ -249,11 +252,11 @@ def _key(lake: Lake, name: str, run_id: str) -> tuple[str, str, str]:
     return str(lake.root.absolute()), name, run_id
 
 
-def _keep_alive(lake: Lake, lease: Lease, asked_at: float) -> None:
+def _keep_alive(lake: Lake, lease: Lease, asked_at: float, terms: Terms) -> None:
     before = _renewals.pop(_key(lake, lease.name, lease.run_id), None)
     if before is not None:
         before.stop()
-    _renewals[_key(lake, lease.name, lease.run_id)] = _Renewal(lake, lease, asked_at)
+    _renewals[_key(lake, lease.name, lease.run_id)] = _Renewal(lake, lease, asked_at, terms)
 
 
 def _renew(lake: Lake, lease: Lease) -> None:

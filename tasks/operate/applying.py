@@ -188,6 +188,39 @@ def _schedules(
         ) from error
 
 
+def differences(planned: Deployment, found: DeploymentResponse) -> list[str]:
+    """In what a deployment on the server is another than planned, in words.
+
+    Only what the plan says is looked at: a person may have paused it, or added to it.
+    """
+    held, job = _shown(_held(found)), planned.work_pool.job_variables
+    limit = planned.concurrency_limit
+    options = held["concurrency_options"] or {}
+    there = {
+        "entrypoint": held["entrypoint"],
+        "tags": held["tags"],
+        "work pool": held["work_pool_name"],
+        "schedules": [(slug, *rest) for slug, _, *rest in held["schedules"]],
+        "parameters": {name: held["parameters"].get(name) for name in planned.parameters},
+        "job variables": {name: (held["job_variables"] or {}).get(name) for name in job},
+        "concurrency limit": (held["concurrency_limit"], options.get("collision_strategy")),
+    }
+    wanted = {
+        "entrypoint": planned.entrypoint,
+        "tags": sorted(planned.tags),
+        "work pool": planned.work_pool.name,
+        "schedules": sorted((s.slug, s.cron, s.timezone, s.day_or) for s in planned.schedules),
+        "parameters": planned.parameters,
+        "job variables": job,
+        "concurrency limit": (limit.limit, limit.collision_strategy),
+    }
+    return [
+        f"{name}: {there[name]} and not {wanted[name]}"
+        for name in wanted
+        if there[name] != wanted[name]
+    ]
+
+
 def _held(found: DeploymentResponse) -> dict[str, Any]:
     limit = found.global_concurrency_limit
     return {

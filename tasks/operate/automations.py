@@ -14,7 +14,6 @@ from typing import Any, cast
 from uuid import UUID
 
 from prefect.blocks.core import Block, UnknownBlockType
-from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import (
@@ -35,6 +34,7 @@ from pydantic import SecretStr
 
 from tasks.errors import SettingsError
 from tasks.operate.applying import Applied, Became
+from tasks.operate.calling import NightrankWebhook
 from tasks.operate.mailing import NightrankMail
 from tasks.settings import Alerts, Mail
 
@@ -67,14 +67,16 @@ def apply_alerts(client: SyncPrefectClient, alerts: Alerts) -> list[Applied]:
 
 
 def automations(alerts: Alerts, receivers: Receivers) -> list[AutomationCore]:
-    """All of them: two that mark the dead, three about runs, four about nights."""
+    """All of them: two that mark the dead, three about runs, four about nights, one about these."""
     late, stuck = timedelta(minutes=alerts.late_minutes), timedelta(minutes=alerts.stuck_minutes)
     silent = _missing({"prefect.flow-run.heartbeat"}, {"prefect.flow-run.heartbeat"}, SILENT)
     unstarted = _missing({"prefect.flow-run.Pending"}, BEGUN, UNSTARTED)
     lately = "it has not started {:g} minutes after its time: is a worker up?"
-    return [
+    marking = [
         _marking("silent", silent, f"it was silent for {SILENT.seconds} seconds: its process died"),
         _marking("unstarted", unstarted, "its process never began to run"),
+    ]
+    telling = [
         _about_run("crashed", receivers, _seen("prefect.flow-run.Crashed", of_runs=True), None),
         _about_run(
             "late",
@@ -93,6 +95,7 @@ def automations(alerts: Alerts, receivers: Receivers) -> list[AutomationCore]:
         _about_night("failed-contract", receivers, "nightrank.night.failed-contract"),
         _about_night("stale", receivers, "nightrank.data.stale"),
     ]
+    return [*marking, *telling, _about_alerts(receivers, [each.name for each in telling])]
 
 
 def _missing(after: set[str], expect: set[str], within: timedelta) -> EventTrigger:
@@ -148,6 +151,19 @@ def _about_run(
 def _about_night(name: str, receivers: Receivers, event: str) -> AutomationCore:
     telling = _telling(name, receivers, _OF_NIGHT)
     return _core(name, _seen(event), telling, f"Tells of a night: {name}.")
+
+
+def _about_alerts(receivers: Receivers, names: list[str]) -> AutomationCore:
+    """Of two receivers the other is told, of one the same again; this one's own failures are not.
+
+    Every failure stands in the events of the UI.
+    """
+    failed = _seen("prefect.automation.action.failed").model_copy(
+        update={"match": ResourceSpecification({"prefect.resource.name": names})}
+    )
+    facts = {"run": "event.resource.name", "outcome": '"untold"', "reason": "event.payload.reason"}
+    telling = _telling("untold", receivers, facts)
+    return _core("untold", failed, telling, "Tells of an alert that could not be told.")
 
 
 def _telling(name: str, receivers: Receivers, facts: Facts) -> list[ActionTypes]:
@@ -221,11 +237,11 @@ def _receivers(client: SyncPrefectClient, alerts: Alerts) -> tuple[Receivers, li
     return Receivers(**ids), done
 
 
-def _webhook(alerts: Alerts) -> Webhook | None:
+def _webhook(alerts: Alerts) -> NightrankWebhook | None:
     if alerts.webhook is None:
         return None
     url = SecretStr(_secret(alerts.webhook, "alerts.webhook"))
-    return Webhook(url=url, headers=SecretDict({"Content-Type": "application/json"}))
+    return NightrankWebhook(url=url, headers=SecretDict({"Content-Type": "application/json"}))
 
 
 def _mail(mail: Mail | None) -> NightrankMail | None:

@@ -28,6 +28,7 @@ Say = Callable[[str], None]
 READY_SECONDS = 180.0  # for a server or a worker to answer on a slow machine
 LOOK_SECONDS = 0.25
 WATCH_SECONDS = 15.0  # between two looks for runs that died unseen
+BURY_SECONDS = 30.0  # between two looks for nights that died and nobody noted
 STEADY_SECONDS = 60.0  # after which a death is the first one again
 STOP_SECONDS = 15.0
 WHY = "nightrank up was stopped; the next night mends what this one left"
@@ -43,6 +44,7 @@ class Machine:
     pools: Sequence[str]
     deploy: Sequence[str]  # arguments of nightrank deploy
     say: Say
+    bury: Callable[[], Sequence[str]]  # notes the nights that died in the lake; a line for each
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     stopping: threading.Event = field(default_factory=threading.Event)
     children: list[Child] = field(default_factory=list)
@@ -168,6 +170,8 @@ def _bring_up_and_watch(machine: Machine) -> int:
     machine.say(f"up: {machine.address}")
     machine.say(f"other commands find it with: export PREFECT_API_URL={machine.api}")
     machine.say(f"logs: {machine.folder}; stop it with Ctrl-C")
+    # Apart: a lake that does not answer must not keep a dead server from being started again.
+    threading.Thread(target=_bury_the_dead, args=(machine,), daemon=True).start()
     _watch(machine)
     return 0
 
@@ -267,6 +271,16 @@ def _mark_dead_runs(machine: Machine) -> None:
                 machine.say(f"{name}: marked as crashed, its process is gone")
     except NightrankError as error:  # it may be restarting; the next look is near
         machine.say(f"could not look for dead runs: {error.what}")
+
+
+def _bury_the_dead(machine: Machine) -> None:
+    """Note nights that died, though nobody looks and no other night begins."""
+    while not machine.stopping.wait(BURY_SECONDS):
+        try:
+            for line in machine.bury():
+                machine.say(line)
+        except NightrankError as error:  # the next look is near
+            machine.say(f"could not look for nights that died: {error.what}")
 
 
 def _take_down(machine: Machine) -> None:

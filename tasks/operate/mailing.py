@@ -1,6 +1,7 @@
 """E-mail as a Prefect block: the server itself sends it, so that it needs no worker that lives.
 
-The entry point `prefect.collections` in pyproject.toml makes Prefect's server know it.
+The entry point `prefect.collections` in pyproject.toml makes Prefect's server know it, and with it
+the block of calling.py.
 """
 
 import smtplib
@@ -9,6 +10,10 @@ from email.message import EmailMessage
 import anyio
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from pydantic import Field, SecretStr
+
+from tasks.operate.calling import NightrankWebhook
+
+__all__ = ["NightrankMail", "NightrankWebhook"]
 
 TIMEOUT = 20.0  # seconds for a server of mail to answer
 

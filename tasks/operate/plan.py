@@ -115,12 +115,13 @@ def read_plan(path: Path | None = None) -> Plan:
     return check(Plan, table, where=str(path))
 
 
-def on_gpu(plan: Plan) -> Plan:
+def all_on_gpu(plan: Plan) -> Plan:
     """The same with its nights in the work pool `gpu`."""
-    return plan.model_copy(update={"deployments": tuple(map(_on_gpu, plan.deployments))})
+    return plan.model_copy(update={"deployments": tuple(map(on_gpu, plan.deployments))})
 
 
-def _on_gpu(deployment: Deployment) -> Deployment:
+def on_gpu(deployment: Deployment) -> Deployment:
+    """The same in the work pool `gpu`, if it runs nights."""
     if deployment.flow != "nightly":
         return deployment
     pool = deployment.work_pool.model_copy(update={"name": "gpu"})

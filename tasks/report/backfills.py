@@ -14,9 +14,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
-from tasks.report.terminal import Terminal
+from tasks.report.terminal import Terminal, table_of
 
 if TYPE_CHECKING:
     from tasks.backfill.driving import Result
@@ -107,10 +106,10 @@ def nights(terminal: Terminal) -> Iterator[Nights]:
 
 def tell_result(terminal: Terminal, result: "Result") -> None:
     """The nights of a plan as they stand."""
-    table = _table(
-        f"plan {result.plan.plan_id}, as known {result.plan.as_of}",
+    table = table_of(
         ("night", "state", "users", "rows", "s", "outcome", "overlap", "change", "why"),
-        numbers=(2, 3, 4, 6, 7),
+        ("users", "rows", "s", "overlap", "change"),
+        f"plan {result.plan.plan_id}, as known {result.plan.as_of}",
     )
     for each in sorted(result.entries, key=lambda entry: entry.ds):
         table.add_row(
@@ -134,10 +133,10 @@ def tell_result(terminal: Terminal, result: "Result") -> None:
 
 def tell_forecast(terminal: Terminal, planned: "Planned", told: "Forecast") -> None:
     """What a plan would do and take."""
-    table = _table(
-        f"{len(told.nights)} nights as known {planned.plan.as_of}",
+    table = table_of(
         ("night", "state", "events", "rows", "minutes", "MiB", "why"),
-        numbers=(2, 3, 4, 5),
+        ("events", "rows", "minutes", "MiB"),
+        f"{len(told.nights)} nights as known {planned.plan.as_of}",
     )
     for each in told.nights:
         table.add_row(
@@ -163,7 +162,8 @@ def tell_plans(terminal: Terminal, plans: "Sequence[Result]", found: Sequence[st
     """Every plan, newest first, and what dead ones left behind."""
     for line in found:
         terminal.say(line)
-    table = _table("backfills", ("plan", "nights", "as of", "models", "states", "planned at"))
+    head = ("plan", "nights", "as of", "models", "states", "planned at")
+    table = table_of(head, title="backfills")
     for each in plans:
         request = each.plan.request
         counts: dict[str, int] = {}
@@ -178,13 +178,6 @@ def tell_plans(terminal: Terminal, plans: "Sequence[Result]", found: Sequence[st
             f"{each.plan.planned_at:%Y-%m-%d %H:%M}",
         )
     terminal.console.print(table)
-
-
-def _table(title: str, head: Sequence[str], numbers: Sequence[int] = ()) -> Table:
-    table = Table(title=escape(title), title_justify="left", header_style="bold")
-    for at, name in enumerate(head):
-        table.add_column(name, justify="right" if at in numbers else "left", overflow="fold")
-    return table
 
 
 def _number(value: int | None) -> str:

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from tasks.report.terminal import Terminal
+from tasks.report.terminal import Terminal, table_of
 
 if TYPE_CHECKING:
     from tasks.housekeeping import Chore  # it reaches the models, and so torch
@@ -13,9 +11,8 @@ if TYPE_CHECKING:
 
 def show(terminal: Terminal, chores: "Sequence[Chore]") -> None:
     """A line for each chore, and what it all came to."""
-    table = Table("chore", "did", title="housekeeping")
-    for name in ("bytes before", "bytes after"):
-        table.add_column(name, justify="right")
+    sizes = ("bytes before", "bytes after")
+    table = table_of(("chore", "did", *sizes), sizes, "housekeeping")
     for each in chores:
         table.add_row(each.what, each.did, f"{each.bytes_before:,}", f"{each.bytes_after:,}")
     terminal.console.print(table)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.report.terminal import Terminal
+from tasks.report.terminal import Terminal, table_of
 
 if TYPE_CHECKING:
     # It reaches the models, and so torch; `--help` must not wait for that.
@@ -34,9 +34,7 @@ def show_findings(terminal: Terminal, findings: "Sequence[Finding]", form: str) 
 
 
 def _table(findings: "Sequence[Finding]") -> Table:
-    table = Table(header_style="bold")
-    for name in ("room", "check", "verdict", "found"):
-        table.add_column(name, overflow="fold")
+    table = table_of(("room", "check", "verdict", "found"))
     for each in findings:
         verdict = f"[{_STYLES[each.verdict]}]{each.verdict}[/]"
         table.add_row(each.room, each.check, verdict, escape(each.found))

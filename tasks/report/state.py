@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from tasks.report.terminal import Terminal
+from tasks.report.terminal import Terminal, table_of
 
 if TYPE_CHECKING:
     # It reaches the models, and so torch; `--help` must not wait for that.
@@ -32,6 +32,10 @@ def show_status(terminal: Terminal, status: "Status", form: str) -> None:
 
 def _lines(status: "Status") -> Iterator[str]:
     yield from _serving(status)
+    if status.hold is not None:
+        since = f"{status.hold.since:%Y-%m-%d %H:%M} UTC"
+        yield f"held: {status.hold.who} holds publishing back since {since}: {status.hold.reason}"
+        yield f"  let later nights publish: {status.hold.mend}"
     landing = status.landing
     waiting = "".join(f"; {each}" for each in landing.waiting)
     newest = f"newest whole date: {landing.newest}"
@@ -39,7 +43,12 @@ def _lines(status: "Status") -> Iterator[str]:
     for night in status.nights:
         yield f"night of {night.ds}: {night.outcome}. {night.reason}"
     for run in status.unfinished:
-        yield f"run {run.run_id} of {run.ds}: {run.state}; {run.stage} at {run.since:%m-%d %H:%M}"
+        process = f", process {run.process}" if run.process else ""
+        stage = run.stage or "no stage yet, begun"
+        yield (
+            f"{run.state}: night of {run.ds}, run {run.run_id}{process}; "
+            f"{stage} at {run.since:%Y-%m-%d %H:%M} UTC"
+        )
     yield from _stale_nights(status)
     if status.missing_nights:
         n, days = len(status.missing_nights), status.missing_nights
@@ -76,7 +85,9 @@ def _stale_nights(status: "Status") -> Iterator[str]:
 
 
 def _tables(status: "Status") -> Table:
-    table = _table("table", "version", "rows", "newest", "days behind", "checks", "state")
+    table = table_of(
+        ("table", "version", "rows", "newest", "days behind", "checks", "state"), _NUMBERS
+    )
     for each in status.tables:
         table.add_row(
             each.name,
@@ -87,13 +98,6 @@ def _tables(status: "Status") -> Table:
             _checks(each.checks),
             _state(each),
         )
-    return table
-
-
-def _table(*names: str) -> Table:
-    table = Table(header_style="bold")
-    for name in names:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     return table
 
 
@@ -116,7 +120,7 @@ def _state(table: "TableStatus") -> str:
 
 
 def _disk(status: "Status") -> Table:
-    table = _table("folder", "files", "on disk", "newest versions")
+    table = table_of(("folder", "files", "on disk", "newest versions"), _NUMBERS)
     for each in status.disk:
         sizes = (_size(each.n_bytes), _size(each.n_bytes_newest))
         table.add_row(each.layer, f"{each.n_files:,}", *sizes)

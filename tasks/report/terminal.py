@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,16 @@ FROM ops.checks
 WHERE run_id = '{}' AND NOT is_passed AND severity <> 'info'
 ORDER BY severity, table_name, check_id
 """
+
+
+def table_of(head: Sequence[str], numbers: Container[str] = (), title: str | None = None) -> Table:
+    """A table that is to be filled: the columns named in `numbers` stand to the right."""
+    heading = None if title is None else escape(title)
+    table = Table(title=heading, title_justify="left", header_style="bold")
+    for name in head:
+        justify: JustifyMethod = "right" if name in numbers else "left"
+        table.add_column(escape(name), justify=justify, overflow="fold")
+    return table
 
 
 class Terminal:
@@ -120,14 +130,10 @@ class Terminal:
 
     def rows(self, answer: duckdb.DuckDBPyRelation, title: str | None = None) -> None:
         """A table of rows, numbers to the right."""
-        table = Table(title=title, title_justify="left", header_style="bold")
+        numbers = ["rows", "bytes"]
         for name, kind in zip(answer.columns, answer.types, strict=True):
-            is_number = str(kind) in ("INTEGER", "BIGINT", "DOUBLE", "HUGEINT") or name in (
-                "rows",
-                "bytes",
-            )
-            justify: JustifyMethod = "right" if is_number else "left"
-            table.add_column(escape(name), justify=justify, overflow="fold")
+            numbers += [name] * (str(kind) in ("INTEGER", "BIGINT", "DOUBLE", "HUGEINT"))
+        table = table_of(answer.columns, numbers, title)
         for row in answer.fetchall():
             table.add_row(*(escape(_shown(value)) for value in row))
         self.console.print(table)

@@ -90,9 +90,13 @@ def publish(
     *,
     untrained: Sequence[tuple[str, str]] = (),
     who: str = "nightly",
+    night_is_ours: Callable[[], None] = lambda: None,
 ) -> tuple[Decision, list[TableVersion]]:
-    """Judge a release, note the verdicts and the decision, and serve it if it is to be served."""
-    with deciding(shop.lake, f"publishing the night of {ds}") as still_ours:
+    """Judge a release, note the verdicts and the decision, and serve it if it is to be served.
+
+    `night_is_ours` raises where the night is another run's by now; asked before anything is noted.
+    """
+    with deciding(shop.lake, f"publishing the night of {ds}", night_is_ours) as still_ours:
         before = decided(shop, release)
         if before is not None and stands(shop, before):
             show(shop.lake, shop.settings.compute, still_ours)

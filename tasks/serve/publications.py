@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from tasks.errors import StorageError
 from tasks.lake.connection import reading
-from tasks.lake.leases import Lease, ensure, leased
+from tasks.lake.leases import Lease, Terms, ensure, leased
 from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake, Pinned, scan
@@ -117,16 +116,25 @@ def note_once(lake: Lake, before: Publication | None, decision: Publication) -> 
 
 
 @contextmanager
-def deciding(lake: Lake, what: str) -> Iterator[Callable[[], None]]:
+def deciding(
+    lake: Lake, what: str, also: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[], None]]:
     """Alone decide what is served, and show it; others wait.
 
     Two at once could move what is served backwards, or write into the slot that the other is about
     to show. Yields what to call before each step that others would see: it raises LeaseError where
-    this process fell silent for so long that another may have begun.
+    this process fell silent for so long that another may have begun. It asks `also` too, which is
+    asked at once: whoever waited may have lost what it is to decide about.
     """
     run_id = uuid.uuid4().hex
-    with leased(lake, DECIDING, run_id, what=what, on_wait=_tell):
-        yield partial(ensure, lake, DECIDING, run_id)
+
+    def still_ours() -> None:
+        ensure(lake, DECIDING, run_id)
+        also()
+
+    with leased(lake, DECIDING, run_id, Terms(what, on_wait=_tell)):
+        also()
+        yield still_ours
 
 
 def _tell(living: list[Lease]) -> None:

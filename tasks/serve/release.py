@@ -122,11 +122,12 @@ def build_release(
     with session(shop.lake, shop.settings.compute) as s:
         for name in READS:
             s.read(name, since=ds, upto=ds)
-        ranges = user_ranges(s, _users_at_once(shop))
-        for name in ("serve.recommendations", "serve.shortfalls"):
-            texts = [render(sql.read_table(name), params | each) for each in ranges]
-            if name == "serve.shortfalls":
-                texts = texts[:1]  # it names no range: few rows
+        whole: list[Parameters] = [{}]
+        for name, parts in (
+            ("serve.recommendations", user_ranges(s, _users_at_once(shop))),
+            ("serve.shortfalls", whole),  # few rows
+        ):
+            texts = [render(sql.read_table(name), params | each) for each in parts]
 
             def write(name: str = name, texts: Sequence[str] = texts) -> TableVersion:
                 return shop.lake.rewrite(name, where, lambda _: s.streams(texts))

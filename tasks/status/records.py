@@ -77,6 +77,16 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """A person holds publishing back."""
+
+    reason: str
+    who: str
+    since: datetime
+    mend: str
+
+
+@dataclass(frozen=True)
 class NightRun:
     """One run of a night that ended."""
 
@@ -90,13 +100,18 @@ class NightRun:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """One run without an end; `stage` is the last that it noted."""
+    """One run without an end; `stage` is the last that it noted, and when.
+
+    `stage` is null where it has not noted any yet, and `since` when it began; `process` is null
+    where nobody knows it.
+    """
 
     run_id: str
     ds: date
     state: Literal["running", "died"]
-    stage: str
+    stage: str | None
     since: datetime
+    process: str | None
 
 
 @dataclass(frozen=True)
@@ -154,6 +169,7 @@ class Status:
     problems: tuple[Problem, ...]
     landing: Landing
     serving: Serving | None
+    hold: Hold | None  # of a person, while later nights do not publish
     nights: tuple[NightRun, ...]  # the last ones, newest first
     unfinished: tuple[Unfinished, ...]
     stale_nights: tuple[StaleNight, ...]

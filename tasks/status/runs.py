@@ -1,11 +1,12 @@
 """Runs of nights: those that ended, those that did not, those that are missing; backfills."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import sql
-from tasks.lake.leases import holders
+from tasks.lake.leases import Lease
 from tasks.lake.session import Session
+from tasks.running import running
 from tasks.shop import Shop
 from tasks.status import causes
 from tasks.status.causes import Change
@@ -27,16 +28,30 @@ def nights(s: Session) -> tuple[NightRun, ...]:
 
 
 def unfinished(s: Session) -> tuple[Unfinished, ...]:
-    """Runs that have begun and not ended."""
+    """Runs that have begun and not ended; those that have noted no stage yet come last."""
     days = sorted(s.lake.pin("ops.stages").days())
     s.read("ops.nights")
     s.read("ops.stages", since=days[-LOOKED_AT] if len(days) > LOOKED_AT else None)
     rows = s.rows(sql.read("queries/status_unfinished"))
-    alive = {each.run_id for each in holders(s.lake) if not each.is_dead()}
-    return tuple(
-        Unfinished(run_id, ds, "running" if run_id in alive else "died", stage, since)
-        for run_id, ds, stage, since in rows
+    running_dates = running(s.lake)
+    alive = {each.run_id: each for _, each in running_dates}
+    noted = {row[0] for row in rows}
+    return (
+        *(_unfinished(alive.get(run_id), run_id, *facts) for run_id, *facts in rows),
+        *(
+            _unfinished(each, each.run_id, ds, None, each.taken_at)
+            for ds, each in running_dates
+            if each.run_id not in noted
+        ),
     )
+
+
+def _unfinished(
+    lease: Lease | None, run_id: str, ds: date, stage: str | None, since: datetime
+) -> Unfinished:
+    if lease is None:
+        return Unfinished(run_id, ds, "died", stage, since, None)
+    return Unfinished(run_id, ds, "running", stage, since, f"{lease.pid} on {lease.host}")
 
 
 def stale_nights(s: Session, shop: Shop, found: Sequence[Change]) -> tuple[StaleNight, ...]:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from tasks.errors import NightrankError
 from tasks.ingest.landing import arrival
 from tasks.lake.session import Session, session
+from tasks.serve.holds import holds, standing
 from tasks.serve.publications import Publication, history, served
 from tasks.serve.release import release_id
 from tasks.shop import Shop
@@ -15,6 +16,7 @@ from tasks.status.causes import Change
 from tasks.status.disk import disk
 from tasks.status.records import (
     Cause,
+    Hold,
     Landing,
     NightRun,
     Problem,
@@ -25,6 +27,8 @@ from tasks.status.records import (
     Unfinished,
 )
 from tasks.status.tables import n_rows, tables
+
+GO_ON = 'nightrank rollback --resume --reason "why it may go on"'
 
 
 def status(shop: Shop, max_age: int | None = None) -> Status:
@@ -39,6 +43,7 @@ def status(shop: Shop, max_age: int | None = None) -> Status:
         landing = _landing(shop)
         newest = landing.newest
         serving = _serving(s, shop, found)
+        hold = standing(holds(s))
         all_tables = tables(s, shop, newest, found)
         ended, open_runs = runs.nights(s), runs.unfinished(s)
         missing = runs.missing_nights(s, newest)
@@ -50,6 +55,7 @@ def status(shop: Shop, max_age: int | None = None) -> Status:
             ),
             landing=landing,
             serving=serving,
+            hold=None if hold is None else Hold(hold.reason, hold.who, hold.decided_at, GO_ON),
             nights=ended,
             unfinished=open_runs,
             stale_nights=runs.stale_nights(s, shop, found),

@@ -187,10 +187,11 @@ def _evaluated(holdout: Holdout, data: Interactions, name: str) -> OffsetArray:
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
     """Seed torch and allow only deterministic kernels, for this block only."""
-    was_strict, n_threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    was_strict, n_threads = torch.get_deterministic_debug_mode(), torch.get_num_threads()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
+        # not use_deterministic_algorithms: it does the same and imports a compiler, for two seconds
+        torch.set_deterministic_debug_mode("error")
         # one thread: sums do not depend on the number of cores, and steps this small lose more
         # to waiting for each other than they win (4 to 10 times the CPU time on a busy machine)
         torch.set_num_threads(1)
@@ -198,7 +199,7 @@ def _reproducible(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(n_threads)
-            torch.use_deterministic_algorithms(was_strict)
+            torch.set_deterministic_debug_mode(was_strict)
 
 
 @contextmanager

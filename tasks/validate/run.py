@@ -71,8 +71,9 @@ def _source(database: Path, memory_limit: str) -> Iterator["SQLDatasource"]:
     from great_expectations.datasource.fluent.interfaces import TestConnectionError
 
     from tasks.validate import dialect
+    from tasks.validate.haste import remembered, unsaved
 
-    context = gx.get_context(mode="ephemeral")
+    context = unsaved(gx.get_context(mode="ephemeral"))
     context.enable_analytics(False)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     where = dialect.url(database, memory_limit)
@@ -81,7 +82,8 @@ def _source(database: Path, memory_limit: str) -> Iterator["SQLDatasource"]:
     except TestConnectionError as error:
         raise _unreadable(database, error.__cause__ or error) from error
     try:
-        yield source
+        with remembered():
+            yield source
     finally:
         # It holds two engines: one tries connections, the other runs queries.
         dialect.dispose(source.get_engine(), source.get_execution_engine().engine)

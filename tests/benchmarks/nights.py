@@ -7,60 +7,24 @@ import json
 import resource
 import statistics
 import tempfile
-from datetime import date, datetime, timedelta
+from datetime import date
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from flows.nightly import nightly
 from tasks.lake.tables import Lake
 from tests.benchmarks import origins
+from tests.scenarios.daily import MAPPING, day, events, land
 
 RESULTS = Path(__file__).parent / "results" / "nights.json"
 N_NIGHTS = 91
 COMPARED = (30, 90)
 EVENTS, USERS, ITEMS = 2_000, 300, 120
-START = date(2026, 1, 1)
-MAPPING = """
-name = "bench"
-[behaviours]
-positives = { click = 1, purchase = 5 }
-seen = ["purchase"]
-active_days = 7
-history_days = 14
-holdout_days = 2
-[events]
-files = "events/dt=*/*.jsonl"
-format = "jsonl"
-arrived = { path = 'dt=(.{10})' }
-columns = { event_id = "id", user_id = "u", item_id = "i" }
-time = { column = "t", unit = "s" }
-behaviour = { column = "b", values = { click = "click", purchase = "purchase" } }
-"""
 SETTINGS = """
 [train.configs.bpr]
 epochs = 3
 n_factors = 16
 """
-
-
-def land(landing: Path, night: int) -> date:
-    """One day of events."""
-    day, draw = START + timedelta(days=night), Random(night)
-    folder = landing / f"events/dt={day}"
-    folder.mkdir(parents=True)
-    midnight = int(datetime(day.year, day.month, day.day).timestamp())
-    with (folder / "a.jsonl").open("w") as out:
-        for n in range(EVENTS):
-            row = {
-                "id": f"{night}-{n}",
-                "u": f"u{draw.randrange(USERS)}",
-                "i": f"i{int(ITEMS * draw.random() ** 2)}",
-                "t": midnight + draw.randrange(86_000),
-                "b": "purchase" if draw.random() < 0.05 else "click",
-            }
-            out.write(json.dumps(row) + "\n")
-    return day
 
 
 def _cpu() -> float:
@@ -75,7 +39,9 @@ def measure(root: Path) -> dict[str, Any]:
     seconds: list[float] = []
     days: list[date] = []
     for night in range(N_NIGHTS + 1):
-        days.append(land(root / "landing", night))
+        rows = events(night, n_events=EVENTS, n_users=USERS, n_items=ITEMS)
+        land(root / "landing", night, rows)
+        days.append(day(night))
         started = _cpu()
         nightly.fn(
             settings=root / "settings.toml",

@@ -41,14 +41,14 @@ def free_port() -> int:
         return port
 
 
-def wait_for(what: Callable[[], Any], seconds: float, why: str) -> Any:
-    """Look until it is so; the answer."""
+def wait_for(what: Callable[[], Any], seconds: float, why: str, every: float = 0.1) -> Any:
+    """Look every so many seconds until it is so; the answer."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = what()
         if found:
             return found
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"after {seconds:g} seconds not yet: {why}")
 
 
@@ -95,7 +95,8 @@ class Up:
         return str(made.raise_for_status().json()["id"])
 
     def wait(self, run: str, states: set[str], seconds: float) -> str:
-        wait_for(lambda: self.state(run) in states, seconds, f"{states}, but {self.said()}")
+        # each look makes the server and this process work for a while
+        wait_for(lambda: self.state(run) in states, seconds, f"{states}, but {self.said()}", 0.5)
         return self.state(run)
 
     def said(self) -> str:

@@ -10,14 +10,23 @@ from typing import Any
 
 
 @contextmanager
-def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Its URL, and the JSON of every call."""
+def webhook(
+    *answers: int, refused: list[int] | None = None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Its URL, and the JSON of every call that it took.
+
+    The first calls get these `answers`, the others 204; a test may add more to `refused`.
+    """
     calls: list[dict[str, Any]] = []
+    waiting = [*answers] if refused is None else refused
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            calls.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
+            call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = waiting.pop(0) if waiting else 204
+            if answer < 300:
+                calls.append(call)
+            self.send_response(answer)
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None: ...

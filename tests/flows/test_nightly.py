@@ -1,84 +1,38 @@
-"""The night through Prefect: a real server, the real command, and a real kill."""
+"""The night through Prefect: a real server, and the real command."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.cli import main
+from tests.flows.servers import at
 from tests.scenarios.nights import Place, contents, day, leave_out_what_only_reads
 
 pytestmark = pytest.mark.prefect
-ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of commands that talk to one real Prefect server, which they start."""
-    home = tmp_path_factory.mktemp("prefect")
-    return {**os.environ, "PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}
+def run(place: Place) -> int:
+    where = ("--settings", place.settings, "--landing", place.landing, "--lake", place.lake)
+    return main(["run", *map(str, where)])
 
 
-def command(place: Place, *arguments: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "flows.cli",
-        "run",
-        *arguments,
-        "--settings",
-        str(place.settings),
-        "--landing",
-        str(place.landing),
-        "--lake",
-        str(place.lake),
-    ]
-
-
-def test_a_night_killed_under_prefect_converges(
-    place: Place, server: dict[str, str], two_nights: Place
+def test_what_the_command_and_prefect_tell(
+    place: Place,
+    two_nights: Place,
+    prefect_api: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    process: subprocess.Popen[str] = subprocess.Popen(
-        command(place),
-        env=server,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if re.search(r"done\s+check features", line):
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    assert process.returncode == -signal.SIGKILL
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)  # the server that the killed command had started
+    """Task runs carry the stages' names and states; artifacts show the night.
 
-    done = subprocess.run(command(place), env=server, cwd=ROOT, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert "2026-01-11: published" in done.stdout
-    assert re.search(r"publish\s+│ done", done.stdout)
-    assert contents(place.lake) == contents(two_nights.lake)
-
-    assert place.run().is_old
-
-
-def test_stages_on_a_gpu_have_one_place_at_a_time(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    Stages on a GPU have one place at a time, which here is taken as if there were one.
+    """
     from prefect import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.sorting import FlowRunSort
     from prefect.concurrency.sync import concurrency
-    from prefect.testing.utilities import prefect_test_harness
 
-    from flows.nightly import nightly
     from tasks import gpu, steps
     from tasks.train import night as training
 
@@ -96,31 +50,21 @@ def test_stages_on_a_gpu_have_one_place_at_a_time(
         return train_model(*args)
 
     monkeypatch.setattr(training, "train_model", watched)
-    with prefect_test_harness(server_startup_timeout=180):
-        outcome = nightly(settings=place.settings, landing=place.landing, lake=place.lake)
+    with at(prefect_api):
+        assert run(place) == 0
+        out = capsys.readouterr().out
         with get_client(sync_client=True) as client:
             limit = client.read_global_concurrency_limit_by_name(gpu.LIMIT)
-            runs = client.read_task_runs()
-    assert outcome.ending == "published"
-    assert (held, limit.limit, limit.active_slots) == ([1] * 2, 1, 0)
-    on_gpu = {run.name for run in runs if steps.GPU in run.tags}
-    assert on_gpu == {"train bpr", "train popularity", "score bpr", "score popularity"}
+            (flow_run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+            this = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+            runs = client.read_task_runs(flow_run_filter=this)
+            wanted = {"artifacts": {"flow_run_id": {"any_": [str(flow_run.id)]}}}
+            artifacts: Any = client.request("POST", "/artifacts/filter", json=wanted).json()
+    assert f"{day(6)}: published" in out
+    assert re.search(r"publish\s+│ done", out)
+    assert contents(place.lake) == contents(two_nights.lake)
+    assert place.ask("SELECT DISTINCT ds FROM serve.current") == [(day(6),)]
 
-
-def test_what_prefect_was_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Task runs carry the stages' names and states; artifacts show the night."""
-    from prefect import get_client
-    from prefect.testing.utilities import prefect_test_harness
-
-    from flows.nightly import nightly
-
-    leave_out_what_only_reads(monkeypatch)
-    with prefect_test_harness(server_startup_timeout=180):
-        outcome = nightly(settings=place.settings, landing=place.landing, lake=place.lake)
-        with get_client(sync_client=True) as client:
-            runs = client.read_task_runs()
-            artifacts: Any = client.request("POST", "/artifacts/filter", json={}).json()
-    assert outcome.ending == "published"
     names = {run.name for run in runs}
     assert {"ingest", "check clean", "train bpr", "publish"} <= names
     assert {run.state_name for run in runs} == {"Completed"}
@@ -128,5 +72,18 @@ def test_what_prefect_was_told(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     assert {each["key"] for each in artifacts} == shown
     bars = [each["data"] for each in artifacts if each["key"] == "train-bpr"]
     assert bars == [100.0]
-    assert {tuple(run.tags) for run in runs if run.name == "train bpr"} == {("train",)}
-    assert place.ask("SELECT DISTINCT ds FROM serve.current") == [(day(6),)]
+
+    assert (held, limit.limit, limit.active_slots) == ([1] * 2, 1, 0)
+    on_gpu = {run.name for run in runs if steps.GPU in run.tags}
+    assert on_gpu == {"train bpr", "train popularity", "score bpr", "score popularity"}
+    assert {tuple(sorted(run.tags)) for run in runs if run.name == "train bpr"} == {
+        ("gpu", "train")
+    }
+
+
+def test_a_server_that_is_not_there(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    with at("http://127.0.0.1:9/api"):
+        assert run(place) == 1
+    err = capsys.readouterr().err
+    assert "Prefect could not begin" in err
+    assert "Traceback" not in err

@@ -1,7 +1,6 @@
 """`nightrank up`: a real server, a real worker, real kills, and who is told."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,10 @@ from typing import Any
 import pytest
 
 from flows.cli import main
+from tasks.lake.tables import Lake
 from tests.flows.machines import Up, brought_up, in_mid_night, wait_for
 from tests.flows.receivers import mailbox, webhook
+from tests.flows.servers import at
 from tests.scenarios.nights import Place, day, leave_out_what_only_reads, with_seventh_day
 from tests.scenarios.test_gate import set_gate
 from tests.scenarios.test_kills import _SERVED, polled
@@ -34,6 +35,7 @@ class Told:
     up: Up
     url: str
     calls: list[dict[str, Any]]
+    refused: list[int]  # answers to the next calls of the webhook
     letters: list[str]
 
 
@@ -43,11 +45,12 @@ def told(
 ) -> Iterator[Told]:
     root = tmp_path_factory.mktemp("machine")
     place = with_seventh_day(one_night, sample, root / "shop")
-    with webhook() as (url, calls), mailbox() as (port, letters):
+    refused: list[int] = []
+    with webhook(refused=refused) as (url, calls), mailbox() as (port, letters):
         with place.settings.open("a") as settings:
             settings.write(ALERTS.format(port=port))
         with brought_up(place, root, NIGHTRANK_TEST_WEBHOOK=url) as up:
-            yield Told(up, url, calls, letters)
+            yield Told(up, url, calls, refused, letters)
 
 
 def deploy(told: Told, *arguments: str) -> int:
@@ -60,17 +63,9 @@ def deploy(told: Told, *arguments: str) -> int:
         return main([*command, *shop, *arguments])
 
 
-@contextmanager
-def at(api: str) -> Iterator[None]:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: api}):
-        yield
-
-
 def test_deploying_again_changes_nothing(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
     assert deploy(told) == 0
-    assert capsys.readouterr().out == "14 of 14 were as they are to be\n"
+    assert capsys.readouterr().out == "15 of 15 were as they are to be\n"
 
 
 def test_what_differs_is_changed_and_told(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +73,7 @@ def test_what_differs_is_changed_and_told(told: Told, capsys: pytest.CaptureFixt
     text = plan.read_text()
     plan.write_text(text.replace("0 0 1 1 *", "30 2 2 1 *"))
     assert deploy(told) == 0
-    said = "deployment nightly/nightly: changed\n13 of 14 were as they are to be\n"
+    said = "deployment nightly/nightly: changed\n14 of 15 were as they are to be\n"
     assert capsys.readouterr().out == said
     plan.write_text(text)
     assert deploy(told) == 0
@@ -124,6 +119,26 @@ def test_a_held_night_ends_in_one_call_and_one_letter(
     assert (len(told.calls), len(told.letters)) == (1, 1)
 
 
+def test_an_alert_that_the_webhook_does_not_take_is_told_by_letter(told: Told) -> None:
+    from prefect.events import emit_event
+    from prefect.events.worker import EventsWorker
+
+    del told.calls[:], told.letters[:]
+    told.refused[:] = [500, 410]  # tried again, and then refused for good
+    payload = {"ds": str(day(6)), "outcome": "stale", "reason": "it is old", "page": None}
+    with at(told.up.api):
+        emit_event("nightrank.data.stale", {"prefect.resource.id": "nightrank"}, payload=payload)
+        EventsWorker.instance().drain()
+    assert wait_for(lambda: len(told.letters) == 2, 60, "both letters")
+    stale, untold = sorted(told.letters, key=lambda letter: "untold" in letter)
+    assert "reason: it is old" in stale
+    assert "Subject: nightrank: nightrank: stale: untold" in untold
+    assert "the webhook answered 410" in untold
+    (call,) = wait_for(lambda: told.calls, 60, "a call that tells it too")
+    assert (call["alert"], call["run"]) == ("untold", "nightrank: stale")
+    assert told.refused == []
+
+
 def test_a_night_killed_with_its_server_is_mended_by_the_next(told: Told, one_night: Place) -> None:
     # That the crash is told is for the soak: of a run of less than five minutes a server that was
     # killed tells late, for it waits for the event before, which it has forgotten.
@@ -135,6 +150,7 @@ def test_a_night_killed_with_its_server_is_mended_by_the_next(told: Told, one_ni
         up.kill("prefect", "server")
         up.kill("prefect.engine")
         assert up.wait(killed, {"Crashed"}, 120) == "Crashed"
+        wait_for(lambda: outcomes(up.place) == ["died"], 90, "the dead night noted by nobody else")
         following = up.schedule()
         assert up.wait(following, {"Completed", "Failed", "Crashed"}, 180) == "Completed"
         after = up.place.ask(_SERVED)[0]
@@ -144,8 +160,15 @@ def test_a_night_killed_with_its_server_is_mended_by_the_next(told: Told, one_ni
     assert after[:2] == (day(6), day(6))
     decided = f"SELECT action, count(*) FROM serve.publications WHERE ds = '{day(6)}' GROUP BY 1"
     assert up.place.ask(decided) == [("publish", 1)]
-    ended = f"SELECT outcome FROM ops.nights WHERE ds = '{day(6)}' ORDER BY started_at"
-    assert up.place.ask(ended) == [("died",), ("published",)]
+    assert outcomes(up.place) == ["died", "published"]
+    assert f"died, and noted so: night of {day(6)}, run " in up.said()
+
+
+def outcomes(place: Place) -> list[str]:
+    """How the runs of the seventh day's night ended, the first one first."""
+    lake = Lake(place.lake)
+    rows = lake.rows(lake.pin("ops.nights"), {"ds": day(6)}).to_pylist()
+    return [row["outcome"] for row in sorted(rows, key=lambda row: row["started_at"])]
 
 
 def test_it_leaves_no_process_behind(told: Told) -> None:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from tasks.backfill import ledger, workers
-from tasks.backfill.driving import drive
+from tasks.backfill.driving import Result, drive
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Plan, Request, plan, plans_folder, resume
 from tasks.errors import NightrankError, TrainingError
@@ -29,6 +30,7 @@ from tests.disk import on_disk
 from tests.scenarios.nights import Place, leave_out_what_only_reads
 
 LISTS = ("serve.recommendations", "serve.shortfalls", "serve.trials")
+UNCHECKED = ["tests.scenarios.backfills", "tasks.backfill.judging"]  # what workers import
 _work = workers.work
 
 
@@ -66,13 +68,33 @@ def unchecked_work(connection: Any, alive: Any, shop: Shop, made: Plan, slot: in
 
 def drive_unchecked(place: Place, request: Request | str) -> None:
     """Drive a plan in this process, by its request or its name; its workers run no suite."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(workers, "work", unchecked_work)
-    patch.setattr(workers, "PRELOADED", ["tests.scenarios.backfills", "tasks.backfill.judging"])
+    with _unchecked():
+        result = _drive(place, request)
+    os._exit(0 if result.stopped is None else 130)
+
+
+@contextmanager
+def driven(place: Place, request: Request | str) -> Iterator[Future[Result]]:
+    """The same in a thread while the block runs, and until it has ended.
+
+    Its workers come from the process that all of a test's come from, which has its imports done.
+    """
+    with _unchecked(), ThreadPoolExecutor(1) as pool:
+        yield pool.submit(_drive, place, request)
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "work", unchecked_work)
+        patch.setattr(workers, "PRELOADED", UNCHECKED)
+        yield
+
+
+def _drive(place: Place, request: Request | str) -> Result:
     shop = shop_of(place)
     planned = resume(shop, request) if isinstance(request, str) else plan(shop, request)
-    result = drive(shop, planned)
-    os._exit(0 if result.stopped is None else 130)
+    return drive(shop, planned)
 
 
 def fail_on_purpose(place: Place, *days: date) -> None:
@@ -138,12 +160,12 @@ def _whole_releases(lake: Path) -> set[str]:
 
 
 @contextmanager
-def polled(place: Place, most_active: int) -> Iterator[Poller]:
-    """Poll in a thread while the block runs."""
+def polled(place: Place, most_active: int, every: float = 0.05) -> Iterator[Poller]:
+    """Poll in a thread while the block runs, with so many seconds between two looks."""
     poller, is_over = Poller(place.lake, most_active), threading.Event()
 
     def poll() -> None:
-        while not is_over.wait(0.05):
+        while not is_over.wait(every):
             poller.look()
 
     thread = threading.Thread(target=poll)
@@ -165,7 +187,7 @@ def wait_for(place: Place, *states: str, seconds: float = 300) -> list[Entry]:
             entries = []
         if any(each.state in states for each in entries):
             return entries
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise AssertionError(f"no night was {states} in {seconds} seconds")
 
 

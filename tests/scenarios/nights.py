@@ -54,7 +54,7 @@ CLOCKS = {
 RUNS = {"run_id", "table_version", "seconds", "cpu_seconds", "peak_mb", "pins", "modified_at"}
 RUN_LOGS = ("ops.stages", "ops.nights", "ops.checks")
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["flows.nightly", "great_expectations", "tests.scenarios.nights"])
+_PROCESSES.set_forkserver_preload(["flows.nightly", "tests.scenarios.nights"])  # few run suites
 
 
 def day(number: int) -> date:

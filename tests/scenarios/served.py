@@ -93,7 +93,7 @@ def decisions(shop: Shop) -> list[Publication]:
         return history(s)
 
 
-def read_over_one_connection(views: Path, kept: Path, is_over: Any) -> None:
+def read_over_one_connection(views: Path, kept: Path, is_over: Any, pause: float) -> None:
     """Poll over one connection, opened before; each new answer is a line of `kept`."""
     seen: set[str] = set()
     with connect(views, read_only=True) as con:
@@ -101,10 +101,10 @@ def read_over_one_connection(views: Path, kept: Path, is_over: Any) -> None:
         while not is_last:
             is_last = is_over.is_set()
             _keep(json.dumps(con.sql(SEEN).fetchall(), default=str), seen, kept)
-            time.sleep(random.uniform(0, 0.04))
+            time.sleep(random.uniform(0, pause))
 
 
-def read_over_new_connections(views: Path, kept: Path, is_over: Any) -> None:
+def read_over_new_connections(views: Path, kept: Path, is_over: Any, pause: float) -> None:
     """Poll, and connect anew each time."""
     seen: set[str] = set()
     is_last = False
@@ -112,7 +112,7 @@ def read_over_new_connections(views: Path, kept: Path, is_over: Any) -> None:
         is_last = is_over.is_set()
         with connect(views, read_only=True) as con:
             _keep(json.dumps(con.sql(SEEN).fetchall(), default=str), seen, kept)
-        time.sleep(random.uniform(0, 0.04))
+        time.sleep(random.uniform(0, pause))
 
 
 def _keep(answer: str, seen: set[str], kept: Path) -> None:
@@ -138,14 +138,17 @@ class Readers:
 
 
 @contextmanager
-def polled(shop: Shop, root: Path) -> Iterator[Readers]:
-    """Let readers in processes of their own poll `serve.current` all the while."""
+def polled(shop: Shop, root: Path, pause: float = 0.2) -> Iterator[Readers]:
+    """Let readers in processes of their own poll `serve.current` all the while.
+
+    They pause up to so many seconds: without pauses two readers take a core from what they watch.
+    """
     refresh(shop)
     readers, is_over = Readers(), event()
     polls = {"open": read_over_one_connection, "new": read_over_new_connections}
     kept = {name: root / f"seen-{name}" for name in polls}
     views = warehouse_path(shop.lake)
-    started = [start(poll, views, kept[name], is_over) for name, poll in polls.items()]
+    started = [start(poll, views, kept[name], is_over, pause) for name, poll in polls.items()]
     try:
         until = time.monotonic() + 60
         while not all(path.exists() for path in kept.values()):

@@ -1,4 +1,4 @@
-"""Three nights of the past: two at once, cancelled, killed, failed, resumed; the rows stay."""
+"""Three nights of the past: two at once, cancelled, failed, resumed; the rows stay."""
 
 from dataclasses import replace
 from datetime import date
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.backfill import ledger
-from tasks.backfill.driving import sweep
+from tasks.backfill.driving import cancel
 from tasks.backfill.plan import Request, plan
 from tasks.lake.session import session
 from tasks.lake.tables import Lake
@@ -15,8 +15,7 @@ from tasks.serve.publications import history, served
 from tasks.serve.rollback import rollback
 from tests.conftest import once
 from tests.scenarios.backfills import (
-    drive_unchecked,
-    end_softly,
+    driven,
     fail_on_purpose,
     left_behind,
     lists,
@@ -25,7 +24,7 @@ from tests.scenarios.backfills import (
     shop_of,
     wait_for,
 )
-from tests.scenarios.nights import Place, day, found, in_process, run_apart, start
+from tests.scenarios.nights import Place, day, found, run_apart
 
 FIRST, LAST = 4, 6
 DAYS = [day(n) for n in range(FIRST, LAST + 1)]
@@ -67,32 +66,29 @@ def release_of(place: Place, ds: date) -> str:
     return str(next(row["release_id"] for row in rows if row["action"] == "publish"))
 
 
-def test_cancelled_killed_failed_and_resumed_it_makes_the_rows_of_each_night(
+def test_cancelled_failed_and_resumed_it_makes_the_rows_of_each_night(
     shop: Place, first_night: Place
 ) -> None:
     serving = served_release(shop)
     fail_on_purpose(shop, DAYS[1])
-    with polled(shop, most_active=2) as poller:
-        driver = start(drive_unchecked, shop, THEN)
-        wait_for(shop, "running")
-        assert end_softly(driver) == 130
+    with polled(shop, most_active=2, every=0.2) as poller:
+        with driven(shop, THEN) as driver:
+            plan_id = wait_for(shop, "running")[0].plan_id
+            assert cancel(shop_of(shop), plan_id).count("running") == 0
+        assert driver.result().stopped == "somebody asked to cancel the plan"
         assert {each.state for each in newest_plan(shop.lake)} <= {"cancelled", "done", "failed"}
 
-        driver = start(drive_unchecked, shop, THEN)  # the same again goes on
-        wait_for(shop, "running")
-        driver.kill()
-        driver.join()
-        assert sweep(Lake(shop.lake))  # it is dead, and that is known
-        assert "running" not in {each.state for each in newest_plan(shop.lake)}
-
-        assert in_process(drive_unchecked, shop, THEN) == 0
+        with driven(shop, THEN) as driver:  # the same again goes on
+            pass
+        assert driver.result().plan.plan_id == plan_id
         states = {each.ds: each.state for each in newest_plan(shop.lake)}
         assert states == {DAYS[0]: "done", DAYS[1]: "failed", DAYS[2]: "done"}
         assert "on purpose" in str(newest_plan(shop.lake)[1].reason)
 
         fail_on_purpose(shop)
-        failed = replace(THEN, choice="failed")
-        assert in_process(drive_unchecked, shop, failed) == 0
+        with driven(shop, replace(THEN, choice="failed")) as driver:
+            pass
+        assert driver.result().stopped is None
         (entry,) = newest_plan(shop.lake)
         assert (entry.ds, entry.state) == (DAYS[1], "done")
     assert poller.lies == []
@@ -118,10 +114,9 @@ def test_a_night_and_a_backfill_at_once(place: Place, two_nights: Place) -> None
     fail_on_purpose(place)
     request = Request(DAYS[0], DAYS[0], as_of="then")
     assert plan(shop_of(place), request).has_work
-    driver = start(drive_unchecked, place, request)
-    assert run_apart(place, is_checked=False) == 0
-    driver.join()
-    assert driver.exitcode == 0
+    with driven(place, request) as driver:
+        assert run_apart(place, is_checked=False) == 0
+    assert driver.result().stopped is None
     (entry,) = newest_plan(place.lake)
     assert (entry.state, entry.outcome) == ("done", "swapped in")
     night = release_of(place, DAYS[-1])

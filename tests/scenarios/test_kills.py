@@ -48,8 +48,11 @@ def test_a_killed_night_converges(
 
 
 @contextmanager
-def polled(place: Place) -> Iterator[set[tuple[object, ...]]]:
-    """Poll what is served over one open connection, all the while: (night, releases, rows)."""
+def polled(place: Place, every: float = 0.05) -> Iterator[set[tuple[object, ...]]]:
+    """Poll what is served over one open connection, all the while: (night, releases, rows).
+
+    A look takes some ten milliseconds of a core, which the night would have.
+    """
     place.refresh()
     seen: set[tuple[object, ...]] = set()
     is_over = threading.Event()
@@ -58,7 +61,7 @@ def polled(place: Place) -> Iterator[set[tuple[object, ...]]]:
         with connect(place.lake / "warehouse.duckdb", read_only=True) as con:
             while not is_over.is_set():
                 seen.update(con.sql(_SERVED).fetchall())
-                time.sleep(0.01)
+                time.sleep(every)
 
     with ThreadPoolExecutor(1) as pool:
         polling = pool.submit(poll)

@@ -72,13 +72,13 @@ def moves_back_by_rollback_only(history: list[Publication]) -> bool:
     return True
 
 
-def at_once(root: Path, n_days: int, n_rollbacks: int, seed: int) -> None:
+def at_once(root: Path, n_days: int, n_rollbacks: int, seed: int, pause: float = 0.2) -> None:
     """Two processes publish and one rolls about, while readers poll."""
     shop = shop_at(root)
     for number in range(3, n_days):
         write_list(shop.lake, number)
     half = (3 + n_days) // 2
-    with polled(shop, root) as readers:
+    with polled(shop, root, pause) as readers:
         workers = [
             start(publish_in_turn, root, 3, half, seed),
             start(publish_in_turn, root, half + 1, n_days - 1, seed + 1),
@@ -105,7 +105,7 @@ def test_a_rollback_during_a_publish_is_seen_whole(root: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 1100, 100))
 def test_many_rollbacks_during_many_publishes_are_seen_whole(root: Path, seed: int) -> None:
-    at_once(root, 15, 12, seed)
+    at_once(root, 15, 12, seed, pause=0.04)
 
 
 def roll_back_and_die(root: Path, moment: int) -> None:
@@ -134,10 +134,10 @@ def roll_back_and_die(root: Path, moment: int) -> None:
     os._exit(7)  # it had fewer steps
 
 
-def killed_converges(root: Path, moment: int) -> bool:
+def killed_converges(root: Path, moment: int, pause: float = 0.2) -> bool:
     """Kill a rollback at a moment and run it again; False where it has no such moment."""
     shop = shop_at(root)
-    with polled(shop, root) as readers:
+    with polled(shop, root, pause) as readers:
         code = in_process(roll_back_and_die, root, moment)
         done = rollback(shop, "a test", release_of(0), hold=True)
     assert readers.saw_only(whole(2), whole(0)), (moment, readers.seen)
@@ -159,7 +159,7 @@ def test_a_killed_rollback_converges(root: Path, moment: int) -> None:
 @pytest.mark.soak
 def test_a_rollback_killed_at_any_step_converges(three: Path, tmp_path: Path) -> None:
     moment = 1
-    while killed_converges(Path(shutil.copytree(three, tmp_path / str(moment))), moment):
+    while killed_converges(Path(shutil.copytree(three, tmp_path / str(moment))), moment, 0.04):
         moment += 1
     assert moment > 12
 

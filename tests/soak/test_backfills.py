@@ -25,6 +25,7 @@ from tests.scenarios.backfills import (
     shop_of,
     wait_for,
 )
+from tests.scenarios.daily import day as day_of_year
 from tests.scenarios.nights import (
     Place,
     day,
@@ -36,7 +37,6 @@ from tests.scenarios.nights import (
 )
 from tests.scenarios.test_backfills import release_of, served_release
 from tests.tasks.backfill.conftest import History
-from tests.tasks.backfill.conftest import day as day_of_year
 
 pytestmark = pytest.mark.soak
 FIRST, LAST = 6, 19  # fourteen nights

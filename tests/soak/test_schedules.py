@@ -29,7 +29,7 @@ def test_the_next_scheduled_night_runs(
     what: str, with_its_run: bool, one_night: Place, sample: Path, tmp_path: Path
 ) -> None:
     place = with_seventh_day(one_night, sample, tmp_path / "shop")
-    with polled(place) as seen, brought_up(place, tmp_path, EVERY_MINUTE) as up:
+    with polled(place, 0.01) as seen, brought_up(place, tmp_path, EVERY_MINUTE) as up:
         wait_for(lambda: in_mid_night(place), 300, "a scheduled night half done")
         hit = next(run["id"] for run in up.runs() if run["state"]["type"] == "RUNNING")
         for words in KILLED[what]:

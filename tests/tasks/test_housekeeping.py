@@ -1,17 +1,20 @@
 """What housekeeping removes and what it leaves, beside readers and writers."""
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from expectations.catalogue import stored
 from tasks import housekeeping
+from tasks.backfill.plan import plans_folder
 from tasks.housekeeping import housekeep
 from tasks.lake.connection import connect
-from tasks.lake.tables import Lake
+from tasks.lake.tables import Lake, Partition
 from tasks.lake.warehouse import warehouse_path
 from tasks.shop import Shop, open_shop
 from tests.disk import on_disk
@@ -133,13 +136,67 @@ def test_releases_of_old_dates_go_unless_a_history_names_them(kept: Place) -> No
     assert left == {named, "undecided-new", "planned"}
 
 
+def test_candidates_and_weights_of_old_dates_go_and_what_is_needed_stays(kept: Place) -> None:
+    """Those of what is served stay, of a model's last version, and of nights not so long ago."""
+    with kept.settings.open("a") as settings:
+        settings.write("[housekeeping]\nrelease_days = 3\n")
+    place = shop(kept)
+    lake, folder = place.lake, kept.lake / "models"
+    rows = lake.rows(lake.pin("serve.candidates"), {"ds": day(5), "model": "bpr"})
+    at = rows.schema.get_field_index("ds")
+    for ds in (day(1), day(2)):
+        column = pa.array([ds] * rows.num_rows, rows.schema.field(at).type)
+        table = rows.set_column(at, rows.schema.field(at), column)
+        where: Partition = {"ds": ds, "model": "bpr"}
+        lake.replace(lake.pin("serve.candidates"), where, table)
+    (made,) = [r for r in models(lake, day(5)) if r["model"] == "bpr"]
+    for ds, model, version in (
+        (day(1), "bpr", "old"),
+        (day(2), "bpr", "new"),
+        (day(1), "ease", "first"),
+        (day(1), "ease", "last"),
+    ):
+        row = made | {"ds": ds, "model": model, "model_version": version, "release_id": version}
+        lake.append("ops.models", {"ds": ds}, [row | {"kept_at": datetime.now(UTC)}])
+        (folder / model / version).mkdir(parents=True)
+    (folder / "bpr" / "unnoted").mkdir()
+    before = versions(folder)
+
+    list(housekeep(place, SOON))
+    assert versions(folder) == before  # a night may be at it
+    chores = {each.what: each for each in housekeep(place, LATER)}
+    assert before - versions(folder) == {"bpr/old", "bpr/unnoted", "ease/first"}
+    assert f"bpr/{made['model_version']}" in versions(folder)
+    assert chores["weights of models"].did == "3 versions removed"
+    assert chores["serve.candidates: old dates"].did == "1 dropped"
+    assert set(lake.pin("serve.candidates").days()) == {day(2), day(5)}
+    assert chores["weights of models"].bytes_before >= 0
+    assert kept.ask("SELECT count(*) FROM serve.current")[0][0] > 0
+
+
+def models(lake: Lake, ds: date) -> list[dict[str, Any]]:
+    return list(lake.rows(lake.pin("ops.models"), {"ds": ds}).to_pylist())
+
+
+def versions(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.glob("*/*") if path.is_dir()}
+
+
+def test_plans_of_dead_runs_are_put_right(kept: Place) -> None:
+    left = plans_folder(shop(kept).lake) / "of-no-plan"
+    left.mkdir(parents=True)
+    (left / "file").write_text("much")
+    chores = {each.what: each for each in housekeep(shop(kept))}
+    assert not left.exists()
+    chore = chores["plans of backfills"]
+    assert (chore.did, chore.bytes_before, chore.bytes_after) == ("1 put right", 4, 0)
+
+
 def files(lake: Lake) -> list[str]:
     return lake.pin("serve.recommendations").files()
 
 
 def put_recommendation(lake: Lake, rows: object, ds: object, release: str) -> None:
-    import pyarrow as pa
-
     assert isinstance(rows, pa.Table)
     one = rows.slice(0, 1)
     for column, value in (("ds", ds), ("release_id", release)):

@@ -1,12 +1,14 @@
 import ctypes
+import gc
 import platform
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
-from tasks.memory import give_back
+from tasks.memory import give_back, swept
 
 SMALL = 100_000  # bytes; the C library keeps freed blocks of this size
 
@@ -66,3 +68,31 @@ def test_memory_that_is_free_goes_back_to_the_system() -> None:
     give_back()
     assert resident_mb() < before - 100
     libc.free(blocks[-1])
+
+
+class _Cycle:
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_what_stands_in_cycles_is_gone_after_a_block_and_what_is_older_stays() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = weakref.ref(_Cycle())
+        with swept():
+            within = weakref.ref(_Cycle())
+            gc.collect(1)  # it grows old
+        assert within() is None
+        assert before() is not None
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.enable()
+    gc.collect()
+    assert before() is None
+
+
+def test_a_block_that_fails_is_swept_too() -> None:
+    with pytest.raises(ValueError, match="no"), swept():
+        raise ValueError("no")
+    assert gc.get_freeze_count() == 0

@@ -51,16 +51,16 @@ def test_the_dead_are_noted_once_whatever_their_date(shop: Shop) -> None:
     assert note_deaths(shop) == []
     assert (noted(shop), noted(shop, TUESDAY)) == ([("a", "died")], [("b", "died")])
     assert {each.run_id for each in holders(shop.lake)} == {"c", "d"}
-    assert [each.run_id for each in running(shop)] == ["d"]
+    assert [each.run_id for _, each in running(shop.lake)] == ["d"]
 
 
 def test_who_takes_the_date_of_a_dead_run_notes_it(shop: Shop) -> None:
     fall_silent(shop, "a")
     assert hold_date(shop, MONDAY, "b") is False
     assert noted(shop) == [("a", "died")]
-    assert [each.run_id for each in running(shop)] == ["b"]
+    assert [each.run_id for _, each in running(shop.lake)] == ["b"]
     leave(shop, "b", MONDAY, TUESDAY)
-    assert running(shop) == []
+    assert running(shop.lake) == []
 
 
 def test_a_run_that_had_ended_did_not_die(shop: Shop) -> None:

@@ -1,11 +1,8 @@
 """A tiny shop whose history has landed: events alone, one file a day, items and users derived."""
 
-import json
 import shutil
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -17,26 +14,10 @@ from tasks.ingest.night import ingest
 from tasks.lake.borrowed import AsOf
 from tasks.night import new_run_id
 from tasks.shop import Shop, open_shop
+from tests.scenarios.daily import MAPPING, day, events, land, seconds
 from tests.scenarios.nights import Place
 
-START = date(2026, 1, 1)
 USERS, ITEMS, EVENTS = 30, 24, 150
-MAPPING = """
-name = "tiny"
-[behaviours]
-positives = { click = 1, purchase = 5 }
-seen = ["purchase"]
-active_days = 7
-history_days = 14
-holdout_days = 2
-[events]
-files = "events/dt=*/*.jsonl"
-format = "jsonl"
-arrived = { path = 'dt=(.{10})' }
-columns = { event_id = "id", user_id = "u", item_id = "i" }
-time = { column = "t", unit = "s" }
-behaviour = { column = "b", values = { click = "click", purchase = "purchase" } }
-"""
 SETTINGS = """
 [train.configs.bpr]
 epochs = 3
@@ -44,11 +25,6 @@ n_factors = 8
 [publish]
 k = 5
 """
-
-
-def day(number: int) -> date:
-    """The date of a day of the history, the first is 0."""
-    return START + timedelta(days=number)
 
 
 @dataclass
@@ -71,17 +47,7 @@ class History:
     def land(self, first: int, last: int) -> None:
         """The files of some days."""
         for number in range(first, last + 1):
-            draw = Random(number)
-            rows = [
-                {
-                    "id": f"{number}-{n}",
-                    "u": f"u{draw.randrange(USERS)}",
-                    "i": f"i{int(ITEMS * draw.random() ** 2)}",
-                    "t": _seconds(number) + draw.randrange(86_000),
-                    "b": "purchase" if draw.random() < 0.05 else "click",
-                }
-                for n in range(EVENTS)
-            ]
+            rows = events(number, n_events=EVENTS, n_users=USERS, n_items=ITEMS)
             self.write(number, "a", rows)
 
     def land_late(self, delivered: int, happened: int, n: int = 80) -> None:
@@ -91,7 +57,7 @@ class History:
                 "id": f"late-{each}",
                 "u": f"u{each % USERS}",
                 "i": f"late{each % 3}",
-                "t": _seconds(happened) + each,
+                "t": seconds(happened) + each,
                 "b": "click",
             }
             for each in range(n)
@@ -99,10 +65,7 @@ class History:
         self.write(delivered, "late", rows)
 
     def write(self, delivered: int, name: str, rows: list[dict[str, Any]]) -> None:
-        folder = self.place.landing / f"events/dt={day(delivered)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{name}.jsonl").write_text(text)
+        land(self.place.landing, delivered, rows, name)
 
     def ingest(self) -> None:
         """Bring in all that has landed, in one go."""
@@ -117,11 +80,6 @@ class History:
         """One night of a plan as a plain function."""
         shop = with_models(self.shop, made.request.models)
         return run_night(shop, made, day(number), slot, new_run_id())
-
-
-def _seconds(number: int) -> int:
-    midnight = datetime.combine(day(number), datetime.min.time(), UTC)
-    return int(midnight.timestamp())
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from tasks.backfill.apart import Pins, apart, derive, found
 from tasks.lake.tables import Lake
-from tests.tasks.backfill.conftest import MAPPING, History, day
+from tests.scenarios.daily import MAPPING, day
+from tests.tasks.backfill.conftest import History
 
 SHOWN = """
 [impressions]

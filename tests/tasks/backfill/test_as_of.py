@@ -6,8 +6,9 @@ import pytest
 
 from tasks.backfill.plan import Plan
 from tests.scenarios.backfills import lists
+from tests.scenarios.daily import day
 from tests.scenarios.nights import leave_out_what_only_reads
-from tests.tasks.backfill.conftest import History, day
+from tests.tasks.backfill.conftest import History
 
 NIGHT, LAST = 9, 16
 

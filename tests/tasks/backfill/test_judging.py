@@ -13,7 +13,8 @@ from tasks.backfill.plan import Plan
 from tasks.lake.session import session
 from tasks.lake.tables import Partition, arrow_schema
 from tasks.serve.publications import Publication, history, is_of_its_date, note, served
-from tests.tasks.backfill.conftest import History, day
+from tests.scenarios.daily import day
+from tests.tasks.backfill.conftest import History
 from tests.tasks.backfill.test_plan import NOW
 
 NIGHT = day(4)

@@ -14,7 +14,8 @@ from tasks.backfill.plan import Planned, plans_folder, resume, with_models
 from tasks.errors import UsageError
 from tasks.lake import leases
 from tasks.serve.publications import Publication, note
-from tests.tasks.backfill.conftest import History, day
+from tests.scenarios.daily import day
+from tests.tasks.backfill.conftest import History
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -141,7 +142,7 @@ def test_nights_of_a_dead_run_wait_again_and_its_folder_stays(shop: History) -> 
     lake, plan_id = shop.shop.lake, planned.plan.plan_id
     ledger.take(lake, plan_id, day(1), "mine", 1)
     (plans_folder(lake) / plan_id).mkdir(parents=True)
-    with leases.leased(lake, plan_lease(plan_id), "mine", what="drives it"):
+    with leases.leased(lake, plan_lease(plan_id), "mine", leases.Terms("drives it")):
         assert sweep(lake) == []  # it lives
         assert ledger.of_plan(lake, plan_id)[0].state == "running"
     (said,) = sweep(lake)

@@ -16,6 +16,7 @@ import pytest
 from tasks.doctor.examine import ROOMS, examine
 from tasks.doctor.findings import Finding
 from tasks.ingest.pseudonyms import KEY_VARIABLE
+from tests.flows.receivers import mailbox
 from tests.scenarios.nights import Place
 
 Mend = Callable[[str], None]
@@ -299,3 +300,38 @@ def server_that_is_not_there(place: Place, patch: pytest.MonkeyPatch) -> Mend:
         temporary_settings({PREFECT_API_URL: "http://someone:hidden@127.0.0.1:9/api"})
     )
     return lambda fix: until.close()
+
+
+@planted("alerts", r"set NIGHTRANK_TEST_HOOK where nightrank deploy or up is run")
+def webhook_whose_variable_is_not_set(place: Place, patch: pytest.MonkeyPatch) -> Mend:
+    patch.delenv("NIGHTRANK_TEST_HOOK", raising=False)
+    _settings(place, '[alerts]\nwebhook = "NIGHTRANK_TEST_HOOK"\n')
+    return lambda fix: patch.setenv("NIGHTRANK_TEST_HOOK", "https://hooks.example/hidden")
+
+
+@planted("alerts", r"set NIGHTRANK_TEST_HOOK to https://")
+def webhook_that_is_no_url(place: Place, patch: pytest.MonkeyPatch) -> Mend:
+    patch.setenv("NIGHTRANK_TEST_HOOK", "hidden")
+    _settings(place, '[alerts]\nwebhook = "NIGHTRANK_TEST_HOOK"\n')
+    return lambda fix: patch.setenv("NIGHTRANK_TEST_HOOK", "https://hooks.example/hidden")
+
+
+@planted("alerts", r"settings\.toml: mend alerts\.mail\.server and alerts\.mail\.port")
+def server_of_mail_that_is_not_there(place: Place, patch: pytest.MonkeyPatch) -> Mend:
+    return _mail(place, port=9)
+
+
+@planted("alerts", r"settings\.toml: alerts\.mail\.starttls = false")
+def server_of_mail_that_does_not_encrypt(place: Place, patch: pytest.MonkeyPatch) -> Mend:
+    until = ExitStack()
+    port, _ = until.enter_context(mailbox())
+    text = place.settings.read_text()
+    _mail(place, port=port, more="starttls = true\n")
+    without = place.settings.read_text().replace("starttls = true\n", "")
+    assert without != text
+    return lambda fix: _write(place.settings, without)
+
+
+def _mail(place: Place, port: int, more: str = "") -> Mend:
+    who = 'sender = "n@shop.example"\nrecipients = ["oncall@shop.example"]\n'
+    return _settings(place, f'[alerts.mail]\nserver = "127.0.0.1"\nport = {port}\n{more}{who}')

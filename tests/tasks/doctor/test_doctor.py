@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from tasks.doctor import orchestration
 from tasks.doctor.examine import ROOMS, examine, opened
 from tasks.doctor.findings import Case, Finding
 from tasks.ingest.pseudonyms import KEY_VARIABLE
@@ -186,43 +185,3 @@ def test_no_secret_and_no_id_is_told(
     told = str(examined(place))
     assert "not for anybody" not in told
     assert "u0000" not in told
-
-
-@pytest.mark.prefect
-def test_a_pool_without_a_worker_is_found_on_a_real_server(
-    one_night: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from prefect import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-    from prefect.testing.utilities import prefect_test_harness
-
-    from flows.nightly import nightly
-
-    def told() -> list[tuple[str, str]]:
-        found = examined(one_night, ["orchestration"])
-        return [(each.verdict, each.fix) for each in found if each.check == "deployments"]
-
-    with prefect_test_harness(server_startup_timeout=180):
-        # The harness has a server of its own, of which the settings do not say the address.
-        with get_client(sync_client=True) as client:
-            url = str(client.api_url).rstrip("/")
-            monkeypatch.setattr(orchestration, "_api_url", lambda: url)
-            assert told() == [("ok", "")]  # nothing is deployed
-            flow_id = client.create_flow(nightly)
-            client.create_work_pool(WorkPoolCreate(name="cpu", type="process"))
-            client.create_deployment(
-                flow_id, "nightly", work_pool_name="cpu", entrypoint="flows/nightly.py:nightly"
-            )
-            assert ("wrong", "prefect worker start --pool cpu") in told()
-            client.request(
-                "POST",
-                "/work_pools/{work_pool_name}/workers/heartbeat",
-                path_params={"work_pool_name": "cpu"},
-                json={"name": "one", "heartbeat_interval_seconds": 30},
-            )
-            assert {verdict for verdict, _ in told()} == {"ok"}
-            client.update_work_pool("cpu", WorkPoolUpdate(is_paused=True))
-            assert ("wrong", "prefect work-pool resume cpu") in told()
-        found = examined(one_night, ["orchestration"])
-        versions = [each for each in found if each.check == "prefect server"]
-        assert [each.verdict for each in versions] == ["ok"]

@@ -32,4 +32,4 @@ def test_a_misconfiguration_is_found_and_its_fix_mends_it(
     assert all("\n" not in each.fix and each.fix for each in found)
     assert "hidden" not in str(found)  # a password
     mend(next(each.fix for each in found if re.search(plant.fix, each.fix)))
-    assert sick(examined(place)) == []
+    assert sick(examined(place, [room_of(plant.check)])) == []

@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from tasks.errors import SourceError
 from tasks.ingest import accounts, load, merge, quarantine
 from tasks.ingest.readers import numbered_sql
 from tasks.lake.connection import reading
@@ -323,6 +324,34 @@ def test_a_file_of_items_takes_the_place_of_derived_ones(new_shop: NewShop) -> N
     tiny.land("items/items.csv", "i,p\noil,1\n")
     tiny.ingest()
     assert tiny.query("SELECT item_id, ds FROM clean.items") == [("oil", MONDAY)]
+
+
+def test_a_source_that_delivered_later_has_not_vanished_from_an_old_night(
+    new_shop: NewShop,
+) -> None:
+    tiny = new_shop(sources={"events": DATED_EVENTS, "items": ITEMS | {"arrived": DATED}})
+    land_a_day(tiny, 5, event(1))
+    land_a_day(tiny, 6, event(2, i="oil", t=NOON + DAY))
+    tiny.land("items/dt=2026-01-06/items.csv", "i,p\noil,1\n")
+    assert tiny.ingest(TUESDAY) == TUESDAY
+    assert tiny.ingest(MONDAY) == MONDAY
+    known = [("tea", "derived", MONDAY), ("oil", "landed", TUESDAY)]
+    kind = "CASE file_id WHEN 'derived' THEN 'derived' ELSE 'landed' END"
+    assert tiny.query(f"SELECT item_id, {kind}, ds FROM clean.items ORDER BY ds") == known
+    (tiny.root / "landing/items/dt=2026-01-06/items.csv").unlink()
+    assert tiny.ingest(MONDAY) == MONDAY
+    with pytest.raises(SourceError, match="items has vanished"):
+        tiny.ingest(TUESDAY)
+
+
+def test_an_undated_source_has_vanished_however_late_it_came(new_shop: NewShop) -> None:
+    tiny = new_shop(sources=with_goods())
+    tiny.land("events/a.jsonl", lines(event(1)))
+    items = tiny.land("items/items.csv", "i,p\noil,1\n", at=LANDED_AT + timedelta(30))
+    assert tiny.ingest() == MONDAY
+    items.unlink()
+    with pytest.raises(SourceError, match="items has vanished"):
+        tiny.ingest()
 
 
 def test_an_undated_snapshot_counts_at_the_latest_for_the_night_that_reads_it(

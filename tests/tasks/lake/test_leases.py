@@ -15,7 +15,18 @@ import pytest
 
 from tasks.errors import LeaseError, StorageError
 from tasks.lake import leases
-from tasks.lake.leases import LEASE_SECONDS, Lease, bury, ensure, give_back, holders, leased, take
+from tasks.lake.leases import (
+    LEASE_SECONDS,
+    Lease,
+    Terms,
+    bury,
+    ensure,
+    give_back,
+    holders,
+    leased,
+    take,
+    why_lost,
+)
 from tasks.lake.tables import Lake
 from tasks.processes import this_process
 
@@ -44,7 +55,7 @@ def runs(lake: Lake, name: str | None = None) -> list[str]:
 
 
 def test_a_place_is_held_until_it_is_given_back(lake: Lake) -> None:
-    with leased(lake, NAME, "a", what="night of 2026-01-25"):
+    with leased(lake, NAME, "a", Terms("night of 2026-01-25")):
         (holder,) = holders(lake, NAME)
         assert (holder.run_id, holder.pid) == ("a", os.getpid())
         assert str(holder).startswith(f"night of 2026-01-25, run a, process {os.getpid()} on ")
@@ -57,24 +68,24 @@ def test_a_place_is_held_until_it_is_given_back(lake: Lake) -> None:
 
 
 def test_an_error_gives_it_back_too(lake: Lake) -> None:
-    with pytest.raises(KeyboardInterrupt), leased(lake, NAME, "a", what="a test"):
+    with pytest.raises(KeyboardInterrupt), leased(lake, NAME, "a", Terms("a test")):
         raise KeyboardInterrupt
     assert holders(lake) == []
 
 
 def test_other_names_are_other_places(lake: Lake) -> None:
-    assert take(lake, NAME, "a", what="a test") == []
-    assert take(lake, "night 2026-01-26", "b", what="a test") == []
+    assert take(lake, NAME, "a", Terms("a test")) == []
+    assert take(lake, "night 2026-01-26", "b", Terms("a test")) == []
     assert runs(lake) == ["a", "b"]
 
 
 def test_so_many_hold_a_name_as_there_are_places(lake: Lake) -> None:
     for run_id in ("a", "b"):
-        assert take(lake, NAME, run_id, what="a test", places=2) == []
-    assert [each.run_id for each in take(lake, NAME, "c", what="a test", places=2)] == ["a", "b"]
-    assert take(lake, NAME, "b", what="a test", places=2) == []  # it holds one already
+        assert take(lake, NAME, run_id, Terms("a test", places=2)) == []
+    assert [each.run_id for each in take(lake, NAME, "c", Terms("a test", places=2))] == ["a", "b"]
+    assert take(lake, NAME, "b", Terms("a test", places=2)) == []  # it holds one already
     give_back(lake, NAME, "a")
-    assert take(lake, NAME, "c", what="a test", places=2) == []
+    assert take(lake, NAME, "c", Terms("a test", places=2)) == []
     assert runs(lake) == ["b", "c"]
 
 
@@ -83,7 +94,7 @@ def test_who_waits_in_vain_is_told_for_whom(lake: Lake) -> None:
     told: list[list[Lease]] = []
     with (
         pytest.raises(LeaseError, match="held by a test, run a, process 7 on elsewhere"),
-        leased(lake, NAME, "b", what="a test", wait_seconds=0.8, on_wait=told.append),
+        leased(lake, NAME, "b", Terms("a test", wait_seconds=0.8, on_wait=told.append)),
     ):
         pytest.fail("it was held by another")
     assert [[each.run_id for each in living] for living in told] == [["a"]]
@@ -93,7 +104,7 @@ def test_who_waits_in_vain_is_told_for_whom(lake: Lake) -> None:
 def test_who_waits_is_next(lake: Lake) -> None:
     put(lake, "a")
     threading.Timer(0.3, give_back, (lake, NAME, "a")).start()
-    with leased(lake, NAME, "b", what="a test"):
+    with leased(lake, NAME, "b", Terms("a test")):
         assert runs(lake) == ["b"]
 
 
@@ -103,7 +114,7 @@ def test_one_elsewhere_is_dead_after_two_minutes_of_silence(
 ) -> None:
     put(lake, "a", silent)
     dead: list[str] = []
-    living = take(lake, NAME, "b", what="a test", on_dead=lambda each: dead.append(each.run_id))
+    living = take(lake, NAME, "b", Terms("a test", on_dead=lambda each: dead.append(each.run_id)))
     assert (not living, dead, runs(lake)) == (
         (True, ["a"], ["b"]) if is_dead else (False, [], ["a"])
     )
@@ -128,14 +139,14 @@ def test_what_is_done_about_the_dead_is_done_before_they_go(lake: Lake) -> None:
     with pytest.raises(StorageError):
         bury(lake, "night", fail)
     with pytest.raises(StorageError):
-        take(lake, NAME, "b", what="a test", on_dead=fail)
+        take(lake, NAME, "b", Terms("a test", on_dead=fail))
     assert runs(lake) == ["a"]
     assert bury(lake, "day", fail) == []
 
 
 def test_a_lease_is_renewed_in_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
-    with leased(lake, NAME, "a", what="a test"):
+    with leased(lake, NAME, "a", Terms("a test")):
         (before,) = holders(lake)
         until = time.monotonic() + 30
         while (now := holders(lake)[0]).expires_at == before.expires_at:
@@ -146,7 +157,7 @@ def test_a_lease_is_renewed_in_time(lake: Lake, monkeypatch: pytest.MonkeyPatch)
 
 def test_who_lost_its_lease_is_told(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
-    assert take(lake, NAME, "a", what="a test") == []
+    assert take(lake, NAME, "a", Terms("a test")) == []
     leases._without(lake, NAME, lambda _: True)
     put(lake, "b")
     leases._renewals[leases._key(lake, NAME, "a")].thread.join(30)
@@ -156,10 +167,46 @@ def test_who_lost_its_lease_is_told(lake: Lake, monkeypatch: pytest.MonkeyPatch)
     assert runs(lake) == ["b"]
 
 
+def test_who_lost_its_lease_hears_of_it_at_once(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
+    told: list[str] = []
+    assert take(lake, NAME, "a", Terms("a test", on_lost=told.append)) == []
+    renewal = leases._renewals[leases._key(lake, NAME, "a")]
+    assert why_lost(lake, NAME, "a") == ""
+    leases._without(lake, NAME, lambda _: True)
+    renewal.thread.join(30)
+    assert why_lost(lake, NAME, "a").startswith("another run took it")
+    assert told == [why_lost(lake, NAME, "a")]
+    give_back(lake, NAME, "a")
+    assert why_lost(lake, NAME, "a") == ""
+
+
+def test_who_cannot_renew_hears_once_that_time_is_over(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise StorageError("no", where="here", unchanged="all", fix="none")
+
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "_renew", fail)
+    told: list[str] = []
+    assert take(lake, NAME, "a", Terms("a test", on_lost=told.append)) == []
+    time.sleep(0.3)
+    assert told == []
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.2)
+    until = time.monotonic() + 30
+    while not told and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert [why.split(" for ")[0] for why in told] == ["it was not renewed"]
+
+
 def test_one_that_could_not_be_renewed_in_time_is_not_trusted(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert take(lake, NAME, "a", what="a test") == []
+    assert take(lake, NAME, "a", Terms("a test")) == []
     now = leases._clock()
     monkeypatch.setattr(leases, "_clock", lambda: now + LEASE_SECONDS + 1)
     with pytest.raises(LeaseError, match="not renewed for 101 seconds"):
@@ -176,7 +223,7 @@ def test_trouble_of_the_storage_is_tried_again(lake: Lake, monkeypatch: pytest.M
         real(where, lease)
 
     monkeypatch.setattr(leases, "_renew", renew)
-    with leased(lake, NAME, "a", what="a test"):
+    with leased(lake, NAME, "a", Terms("a test")):
         (before,) = holders(lake)
         until = time.monotonic() + 30
         while holders(lake)[0].expires_at == before.expires_at:
@@ -186,7 +233,7 @@ def test_trouble_of_the_storage_is_tried_again(lake: Lake, monkeypatch: pytest.M
 def hold_in_turn(root: Path, run_id: str, busy: Any) -> None:
     """Hold the place three times; two at once would find it busy."""
     for number in range(3):
-        with leased(Lake(root), NAME, f"{run_id}{number}", what="a test"):
+        with leased(Lake(root), NAME, f"{run_id}{number}", Terms("a test")):
             assert busy.acquire(block=False)
             time.sleep(0.02)
             busy.release()
@@ -204,7 +251,7 @@ def test_processes_that_want_one_place_hold_it_in_turn(lake: Lake) -> None:
 
 
 def hold_and_die(root: Path) -> None:
-    with leased(Lake(root), NAME, "a", what="a test"):
+    with leased(Lake(root), NAME, "a", Terms("a test")):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -219,8 +266,6 @@ def test_a_killed_holder_blocks_nobody(lake: Lake) -> None:
         lake,
         NAME,
         "b",
-        what="a test",
-        wait_seconds=0,
-        on_dead=lambda each: dead.append(each.run_id),
+        Terms("a test", wait_seconds=0, on_dead=lambda each: dead.append(each.run_id)),
     ):
         assert (runs(lake), dead) == (["b"], ["a"])

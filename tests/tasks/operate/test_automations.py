@@ -10,7 +10,7 @@ from tasks.operate.automations import Receivers, _webhook, automations
 from tasks.operate.plan import SHIPPED_PLAN, read_plan
 from tasks.settings import Alerts
 
-NAMES = ["crashed", "late", "stuck", "held", "failed", "failed-contract", "stale"]
+NAMES = ["crashed", "late", "stuck", "held", "failed", "failed-contract", "stale", "untold"]
 
 
 def test_without_receivers_they_stand_there_and_do_nothing() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import SettingsError
-from tasks.operate.plan import SHIPPED_PLAN, on_gpu, read_plan
+from tasks.operate.plan import SHIPPED_PLAN, all_on_gpu, read_plan
 
 TEXT = SHIPPED_PLAN.read_text()
 
@@ -34,7 +34,7 @@ def test_prefect_reads_the_shipped_plan_too() -> None:
 
 
 def test_nights_alone_move_to_the_gpu() -> None:
-    plan = on_gpu(read_plan(SHIPPED_PLAN))
+    plan = all_on_gpu(read_plan(SHIPPED_PLAN))
     assert [each.work_pool.name for each in plan.deployments] == ["gpu", "cpu", "cpu"]
     assert plan.pools == ("cpu", "gpu")
 

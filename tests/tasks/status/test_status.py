@@ -1,7 +1,10 @@
 """What status says of a shop in each state, why, and which command mends it."""
 
+import getpass
 import gzip
 import json
+import os
+import platform
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,10 +15,12 @@ import pytest
 
 from expectations.catalogue import stored
 from flows.cli import main
+from tasks import steps
+from tasks.hours import look
 from tasks.ingest.landing import arrival
 from tasks.ingest.mend import withdraw
 from tasks.ingest.night import ingest
-from tasks.lake.leases import leased
+from tasks.lake.leases import Terms, leased
 from tasks.shop import Shop, open_shop
 from tasks.status import Status, status
 from tests.scenarios.nights import Place, day, leave_out_what_only_reads, with_seventh_day
@@ -24,7 +29,7 @@ from tests.tasks.doctor.test_doctor import files_and_folders
 KEYS = {
     "problems": {"kind", "what", "mend"},
     "nights": {"run_id", "ds", "outcome", "reason", "started_at", "ended_at"},
-    "unfinished": {"run_id", "ds", "state", "stage", "since"},
+    "unfinished": {"run_id", "ds", "state", "stage", "since", "process"},
     "stale_nights": {"ds", "n_files", "causes", "mend"},
     "backfills": {"plan_id", "nights", "first", "last"},
     "tables": {
@@ -116,7 +121,7 @@ def test_machines_find_what_they_rely_on(
 ) -> None:
     assert main(shop(one_night, "status", "--format", "json")) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {*KEYS, "landing", "serving", "missing_nights"}
+    assert set(found) == {*KEYS, "landing", "serving", "hold", "missing_nights"}
     assert set(found["landing"]) == {"newest", "waiting", "n_quarantined"}
     assert set(found["serving"]) == SERVING
     for name in ("nights", "tables", "disk"):
@@ -238,9 +243,42 @@ def test_a_run_without_an_end_is_told(one: Place) -> None:
     lake.append("ops.stages", {"ds": day(5)}, [row | {"run_id": "gone", "stage": "train bpr"}])
     (run,) = told(one).unfinished
     assert (run.run_id, run.ds, run.stage) == ("gone", day(5), "train bpr")
-    assert run.state == "died"
-    with leased(lake, f"night {day(5)}", "gone", what="night"):
-        assert [each.state for each in told(one).unfinished] == ["running"]
+    assert (run.state, run.process) == ("died", None)
+    with leased(lake, f"night {day(5)}", "gone", Terms("night")):
+        (run,) = told(one).unfinished
+        assert (run.state, run.stage) == ("running", "train bpr")
+        assert run.process == f"{os.getpid()} on {platform.node()}"
+    with leased(lake, f"night {day(6)}", "new", Terms("night")):
+        first, second = told(one).unfinished
+    assert (first.run_id, first.state) == ("gone", "died")
+    assert (second.run_id, second.ds, second.state) == ("new", day(6), "running")
+    assert second.stage is None
+
+
+def test_an_hour_between_nights_is_no_night_that_died(place: Place) -> None:
+    found = look(opened(place))
+    assert found.night is not None
+    steps.gather(found.night)
+    assert told(place).unfinished == ()
+
+
+def test_a_hold_of_a_person_is_told_until_it_is_let_go(
+    one: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = ("rollback", "--hold", "--to", str(day(5)), "--reason", "the prices are wrong")
+    assert main(shop(one, *hold)) == 0
+    found = told(one).hold
+    assert found is not None
+    assert (found.reason, found.who) == ("the prices are wrong", getpass.getuser())
+    capsys.readouterr()
+    assert main(shop(one, "status")) == 0
+    out = capsys.readouterr().out
+    assert f"held: {found.who} holds publishing back since " in out
+    assert found.mend in out
+    assert main(shop(one, "status", "--format", "json")) == 0
+    assert json.loads(capsys.readouterr().out)["hold"]["reason"] == "the prices are wrong"
+    assert main(shop(one, "rollback", "--resume", "--reason", "they are mended")) == 0
+    assert told(one).hold is None
 
 
 def test_a_plan_that_is_not_done_is_told(one: Place) -> None:
