@@ -134,8 +134,8 @@ def test_upkeep(lake: Lake) -> None:
 
 
 def test_leases_hold(lake: Lake) -> None:
-    with leases.leased(lake, "a place", "one", what="a test"):
-        assert leases.take(lake, "a place", "two", what="a test")
+    with leases.leased(lake, "a place", "one", leases.Terms("a test")):
+        assert leases.take(lake, "a place", "two", leases.Terms("a test"))
     assert not leases.holders(lake)
 
 
