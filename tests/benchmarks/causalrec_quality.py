@@ -6,8 +6,9 @@ one, and R shuffled at it, on all seeds; and at it R by recency, the graph in ot
 search on the first seed: one setting of graph, boost or loss changed at a time, and SASRec beside
 it where that has the setting too. Sets, splits and figures are those of sasrec_quality.
 
-Cell by cell: what is in the file with the same settings is not run again. --only and --arm narrow
-it down; --quick measures SASRec and the middle alpha on one seed of Beauty anew and writes nothing.
+Cell by cell: what is in the file with the same settings is not run again. --only, --arm and --seed
+narrow it down; --quick measures SASRec and the middle alpha on one seed of Beauty anew, and writes
+nothing.
 """
 
 import argparse
@@ -85,7 +86,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="two arms, one seed; not written")
     parser.add_argument("--only", help="one data set")
-    parser.add_argument("--arm", help="one arm")
+    parser.add_argument("--arm", help="one arm, of all seeds")
+    parser.add_argument("--seed", type=int, choices=SEEDS, help="of that arm, one seed")
     asked = parser.parse_args()
     for name in SETS:
         if asked.only not in (None, name):
@@ -95,17 +97,17 @@ def main() -> None:
         elif asked.quick:
             _again(name)
         else:
-            for arm, seeds in _plan(name, asked.arm):
+            for arm, seeds in _plan(name, asked.arm, asked.seed):
                 model, more = arm_of(name, arm)
                 for seed in seeds:
                     cell(RESULTS, f"{name}, {arm}", name, SETS[name] | more, seed, model)
 
 
-def _plan(name: str, wanted: str | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _plan(name: str, wanted: str | None, seed: int | None) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Arms and their seeds, in an order in which an alpha is chosen before it is needed."""
     first = SEEDS[:1]
     if wanted is not None:
-        yield wanted, SEEDS
+        yield wanted, SEEDS if seed is None else (seed,)
         return
     yield "sasrec", SEEDS
     for alpha in ALPHAS:
