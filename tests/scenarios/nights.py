@@ -288,6 +288,16 @@ def start(work: Callable[..., None], *args: Any) -> Any:
     return process
 
 
+def barrier(n_processes: int) -> Any:
+    """Where so many processes that are started wait for each other."""
+    return _PROCESSES.Barrier(n_processes)
+
+
+def semaphore(n_places: int) -> Any:
+    """What so many processes that are started may hold at once."""
+    return _PROCESSES.Semaphore(n_places)
+
+
 def event() -> Any:
     """What processes that are started wait for or look at."""
     return _PROCESSES.Event()

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.scenarios.nights import start
 from tests.tasks.ingest.conftest import TinyShop
 from tests.tasks.ingest.garbage import Garbage, files, garbage_shop, must_hold
 from tests.tasks.ingest.test_concurrent import (
-    _APART,
     SOURCES,
     ingest_and_die,
     killed_converges,
@@ -40,9 +40,8 @@ def test_kills_at_twenty_random_times(tmp_path: Path) -> None:
     while n_killed < 20:
         killed = TinyShop(tmp_path / f"{n_killed}-{seconds}", SOURCES)
         land_two_nights(killed)
-        worker = _APART.Process(target=ingest_and_die, args=(killed.root, NEVER, SOURCES))
         started = time.perf_counter()
-        worker.start()
+        worker = start(ingest_and_die, killed.root, NEVER, SOURCES)
         worker.join(draw.uniform(0.1, 1.0) * seconds if seconds else None)
         worker.kill()
         worker.join()

@@ -1,6 +1,5 @@
 """Two processes ingest at once, also into one date, and processes that are killed."""
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -12,9 +11,9 @@ import pytest
 from tasks.ingest.landing import arrival
 from tasks.ingest.night import ingest
 from tasks.lake.tables import Lake
+from tests.scenarios.nights import barrier, in_process, start
 from tests.tasks.ingest.conftest import DATED, NOON, TinyShop, event, jsonl_events, lines
 
-_APART = multiprocessing.get_context("spawn")
 Meeting = Any  # a barrier
 
 
@@ -48,13 +47,8 @@ def test_two_at_once_into_one_date(tmp_path: Path, table: str, folders: tuple[st
     tiny.land("start/0.jsonl", lines(event(10_000)))
     starting = shop_at(tmp_path, "start").shop
     ingest(starting, arrival(starting.landing, starting.mapping, None), "start")
-    meeting = _APART.Barrier(2)
-    workers = [
-        _APART.Process(target=ingest_and_meet, args=(tmp_path, folder, table, meeting))
-        for folder in folders
-    ]
-    for worker in workers:
-        worker.start()
+    meeting = barrier(2)
+    workers = [start(ingest_and_meet, tmp_path, folder, table, meeting) for folder in folders]
     for worker in workers:
         worker.join(90)
     assert [worker.exitcode for worker in workers] == [0, 0]
@@ -107,12 +101,10 @@ def killed_converges(root: Path, moment: int) -> bool:
     for tiny in (whole, killed):
         land_two_nights(tiny)
     whole.ingest()
-    worker = _APART.Process(target=ingest_and_die, args=(killed.root, moment, SOURCES))
-    worker.start()
-    worker.join(90)
-    if worker.exitcode == 7:
+    code = in_process(ingest_and_die, killed.root, moment, SOURCES)
+    if code == 7:
         return False
-    assert worker.exitcode == -signal.SIGKILL
+    assert code == -signal.SIGKILL
     killed.ingest()
     assert killed.tables() == whole.tables()
     return True

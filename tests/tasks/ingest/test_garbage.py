@@ -22,7 +22,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
 
 
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     database=None,

@@ -1,6 +1,5 @@
 """Leases, taken by real processes that wait, die, fall silent and are killed."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -29,9 +28,9 @@ from tasks.lake.leases import (
 )
 from tasks.lake.tables import Lake
 from tasks.processes import this_process
+from tests.scenarios.nights import in_process, semaphore, start
 
 NAME = "night 2026-01-25"
-_APART = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -240,10 +239,8 @@ def hold_in_turn(root: Path, run_id: str, busy: Any) -> None:
 
 
 def test_processes_that_want_one_place_hold_it_in_turn(lake: Lake) -> None:
-    busy = _APART.Semaphore(1)
-    workers = [_APART.Process(target=hold_in_turn, args=(lake.root, n, busy)) for n in "abc"]
-    for worker in workers:
-        worker.start()
+    busy = semaphore(1)
+    workers = [start(hold_in_turn, lake.root, n, busy) for n in "abc"]
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
@@ -256,10 +253,7 @@ def hold_and_die(root: Path) -> None:
 
 
 def test_a_killed_holder_blocks_nobody(lake: Lake) -> None:
-    worker = _APART.Process(target=hold_and_die, args=(lake.root,))
-    worker.start()
-    worker.join(60)
-    assert worker.exitcode == -signal.SIGKILL
+    assert in_process(hold_and_die, lake.root) == -signal.SIGKILL
     assert runs(lake) == ["a"]
     dead: list[str] = []
     with leased(

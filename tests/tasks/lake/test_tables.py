@@ -1,4 +1,3 @@
-import multiprocessing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ import pytest
 
 from tasks.errors import ConflictError, StorageError
 from tasks.lake.tables import Lake, arrow_schema, partition_of
+from tests.scenarios.nights import barrier, start
 
 MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
 
@@ -71,21 +71,15 @@ def test_a_write_through_an_old_version_conflicts(tmp_path: Path) -> None:
     assert run_ids(lake) == ["a"]
 
 
-def _append(root: Path, name: str, barrier: Any) -> None:
-    barrier.wait()
+def _append(root: Path, name: str, meeting: Any) -> None:
+    meeting.wait()
     Lake(root).append("ops.nights", {"ds": MONDAY}, [night(name)])
 
 
 def test_processes_that_append_to_one_partition_lose_nothing(tmp_path: Path) -> None:
     Lake(tmp_path).pin("ops.nights")
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(3)
-    workers = [
-        context.Process(target=_append, args=(tmp_path, f"p{number}", barrier))
-        for number in range(3)
-    ]
-    for worker in workers:
-        worker.start()
+    meeting = barrier(3)
+    workers = [start(_append, tmp_path, f"p{number}", meeting) for number in range(3)]
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
