@@ -54,6 +54,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.ingest
 	$(BIN)/python -m tests.benchmarks.nights
 	$(BIN)/python -m tests.benchmarks.backfills
+	$(BIN)/python -m tests.benchmarks.store
 	$(BIN)/python -m tests.benchmarks.coat
 	$(BIN)/python -m tests.benchmarks.gate_power
 	$(BIN)/python -m tests.benchmarks.baselines

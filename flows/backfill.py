@@ -54,8 +54,8 @@ def backfill(
     plan_id: str | None = None,
     settings: Path | None = None,
     mapping: str | None = None,
-    landing: Path | None = None,
-    lake: Path | None = None,
+    landing: str | Path | None = None,
+    lake: str | Path | None = None,
 ) -> Result | State[Result]:
     """Make the nights of `first` to `last` again, or go on with the plan `plan_id`.
 

@@ -22,8 +22,8 @@ from tasks.shop import open_shop
 def housekeeping_weekly(
     settings: Path | None = None,
     mapping: str | None = None,
-    landing: Path | None = None,
-    lake: Path | None = None,
+    landing: str | Path | None = None,
+    lake: str | Path | None = None,
 ) -> int:
     """Do every chore; returns how many bytes the lake became smaller.
 

@@ -17,8 +17,8 @@ from tasks.shop import open_shop
 def ingest_hourly(
     settings: Path | None = None,
     mapping: str | None = None,
-    landing: Path | None = None,
-    lake: Path | None = None,
+    landing: str | Path | None = None,
+    lake: str | Path | None = None,
 ) -> str:
     """Ingest and check what is new; says what it did in one sentence.
 

@@ -30,8 +30,8 @@ def nightly(
     ds: date | None = None,
     settings: Path | None = None,
     mapping: str | None = None,
-    landing: Path | None = None,
-    lake: Path | None = None,
+    landing: str | Path | None = None,
+    lake: str | Path | None = None,
 ) -> Outcome:
     """Run the night of `ds` (default: the newest date whose files have all arrived).
 

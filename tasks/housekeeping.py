@@ -6,12 +6,10 @@ rebuilt first, so whoever opens it reads files that stay; a connection that was 
 that must open it again.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 from expectations.catalogue import catalogue, stored
 from tasks.backfill.driving import sweep
@@ -20,14 +18,14 @@ from tasks.estimate.propensities import steps
 from tasks.lake.session import session
 from tasks.lake.tables import Lake, Partition, Pinned, partition_of
 from tasks.lake.upkeep import keep_up, size
-from tasks.lake.warehouse import reports_path
+from tasks.lake.warehouse import MODEL_MARK, checkpoints_path, models_path, reports_path
 from tasks.night import refresh
+from tasks.places import Entry, Place, StorePath, entries, remove
 from tasks.serve.publications import history, served
 from tasks.shop import Shop
-from tasks.train.versions import folder as models_folder
 
 OF_MODELS = ("serve.candidates", "serve.causal_edges")  # lists and reasons are made from them
-LEFT_BY_KILLED = ("models/*/.training-*", "models/*/.making-*")
+LEFT_BY_KILLED = ("*/.training-*", "*/.making-*")
 
 
 @dataclass(frozen=True)
@@ -140,18 +138,33 @@ def _drop_weights(lake: Lake, oldest: date, serving: str, written_before: dateti
 
     The last version of a model is where the next may begin.
     """
-    kept, folder = _versions(lake, oldest, serving), models_folder(lake)
+    kept = _versions(lake, oldest, serving)
     n_gone, n_bytes = 0, 0
-    for path in sorted(folder.glob("*/*")):
-        is_old = path.stat().st_mtime < written_before.timestamp()
-        if is_old and path.is_dir() and not path.name.startswith(".") and path not in kept:
-            n_bytes += _remove(path)
+    for path, found in _models(lake):
+        if max(each.modified_at for each in found) < written_before and path not in kept:
+            n_bytes += sum(each.n_bytes for each in found)
             n_gone += 1
+            remove(path)
     return Chore("weights of models", f"{n_gone} versions removed", n_bytes, 0)
 
 
-def _versions(lake: Lake, oldest: date, serving: str) -> set[Path]:
-    pinned, folder = lake.pin("ops.models"), models_folder(lake)
+def _models(lake: Lake) -> Iterator[tuple[Place, list[Entry]]]:
+    """The folders of versions of models, each with its files."""
+    models = models_path(lake)
+    if not isinstance(models, StorePath):
+        for path in models.glob("*/*"):
+            if path.is_dir() and not path.name.startswith("."):
+                made_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                yield path, [Entry("", size(path), made_at)]
+        return
+    by_folder: dict[str, list[Entry]] = {}
+    for entry in entries(models):
+        by_folder.setdefault(entry.path.rpartition("/")[0], []).append(entry)
+    yield from ((models / path, found) for path, found in by_folder.items())
+
+
+def _versions(lake: Lake, oldest: date, serving: str) -> set[Place]:
+    pinned, folder = lake.pin("ops.models"), models_path(lake)
     rows = [row for day in pinned.days() for row in lake.rows(pinned, {"ds": day}).to_pylist()]
     last = {row["model"]: row for row in sorted(rows, key=lambda row: (row["ds"], row["kept_at"]))}
     kept = [row for row in rows if row["ds"] >= oldest or row["release_id"] == serving]
@@ -163,7 +176,8 @@ def _drop_pages(shop: Shop) -> Chore:
     newest = max(shop.lake.pin("ops.nights").days(), default=None)
     folder, n_gone = reports_path(shop.lake), 0
     before = size(folder)
-    for page in sorted(folder.glob("*.html")):
+    pages: list[Place] = [*folder.glob("*.html")]
+    for page in pages:
         with suppress(ValueError):  # not a page of a night
             day = date.fromisoformat(page.stem)
             if newest and (newest - day).days > shop.settings.housekeeping.report_days:
@@ -176,17 +190,23 @@ def _drop_left(lake: Lake, now: datetime, keep: timedelta) -> Chore:
     """What trainings that were killed left beside the models, and nobody has gone on from."""
     n_gone, n_bytes = 0, 0
     for pattern in LEFT_BY_KILLED:
-        for left in lake.root.glob(pattern):
+        for left in checkpoints_path(lake).glob(pattern):
             if now.timestamp() - left.stat().st_mtime > keep.total_seconds():
-                n_bytes += _remove(left)
+                n_bytes += size(left) if left.is_dir() else left.stat().st_size
                 n_gone += 1
+                remove(left)
+    for half, found in _half_models(lake):
+        if max(each.modified_at for each in found) < now - keep:
+            n_bytes += sum(each.n_bytes for each in found)
+            n_gone += 1
+            remove(half)
     return Chore("left by killed trainings", f"{n_gone} removed", n_bytes, 0)
 
 
-def _remove(path: Path) -> int:
-    n_bytes = size(path) if path.is_dir() else path.stat().st_size
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-    return n_bytes
+def _half_models(lake: Lake) -> Iterator[tuple[Place, list[Entry]]]:
+    """Versions of models of which a store has a part, with their files."""
+    if not isinstance(models_path(lake), StorePath):  # on disk they are hidden until they are whole
+        return
+    for path, found in _models(lake):
+        if not any(each.path.endswith(f"/{MODEL_MARK}") for each in found):
+            yield path, found

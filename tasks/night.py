@@ -3,7 +3,6 @@
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Literal
 
 from models.registry import load
@@ -17,7 +16,6 @@ from tasks.errors import (
 )
 from tasks.ingest.deliveries import new_deliveries
 from tasks.ingest.landing import Arrival, arrival
-from tasks.lake.connection import connect
 from tasks.lake.literals import Value
 from tasks.lake.session import session
 from tasks.lake.tables import Lake
@@ -27,9 +25,11 @@ from tasks.lake.warehouse import (
     no_window,
     rebuild,
     reports_path,
+    views,
     warehouse_path,
 )
 from tasks.memory import share_one_heap
+from tasks.places import Place, StorePath, try_store
 from tasks.report.page import write_night
 from tasks.running import ensure_date, hold_date, leave, note_deaths, note_end, why_date_lost
 from tasks.serve.decisions import Decision, decided, rolled_back_since, stands
@@ -90,6 +90,7 @@ def begin(shop: Shop, ds: date | None) -> Night:
     share_one_heap()
     started_at = datetime.now(UTC)
     _check_configs(shop)
+    _try_store(shop)
     _refuse_losses(shop)
     note_deaths(shop)
     reconcile(shop.lake, shop.settings.compute)
@@ -145,6 +146,12 @@ def _check_configs(shop: Shop) -> None:
                 unchanged="nothing was read or written",
                 fix=f"models/{name}.py lists the fields of the config",
             ) from error
+
+
+def _try_store(shop: Shop) -> None:
+    """Refuse a store that a night could not write to safely, before anything is written."""
+    if isinstance(shop.lake.root, StorePath):
+        try_store(shop.lake.root)
 
 
 def _refuse_losses(shop: Shop) -> None:
@@ -313,7 +320,7 @@ def _is_noted(night: Night) -> bool:
     return any(row["release_id"] == night.release for row in rows)
 
 
-def refresh(shop: Shop, ds: date | None = None) -> Path:
+def refresh(shop: Shop, ds: date | None = None) -> Place:
     """Rebuild the file of views if it is not the newest; totals are as of what is served."""
     serving = reconcile(shop.lake, shop.settings.compute)
     window: dict[str, Value] = no_window()
@@ -326,9 +333,9 @@ def refresh(shop: Shop, ds: date | None = None) -> Path:
     return warehouse_path(shop.lake)
 
 
-def write_page(shop: Shop, ds: date) -> Path:
+def write_page(shop: Shop, ds: date) -> Place:
     """Write the report page of a night from the views."""
-    with connect(warehouse_path(shop.lake), read_only=True) as con:
+    with views(shop.lake) as con:
         return write_night(con, ds, reports_path(shop.lake))
 
 

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import duckdb
 
 from tasks.errors import StorageError, UsageError
-from tasks.lake.connection import connect
 from tasks.lake.tables import Lake
-from tasks.lake.warehouse import warehouse_path
+from tasks.lake.warehouse import views, warehouse_path
+from tasks.places import Place
 
 _QUESTIONS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
 
 
 @contextmanager
-def ask(lake: Path, question: str) -> Iterator[duckdb.DuckDBPyRelation]:
+def ask(lake: Place, question: str) -> Iterator[duckdb.DuckDBPyRelation]:
     """The answer to one SELECT. Raises StorageError without a lake, UsageError for wrong SQL."""
     path = warehouse_path(Lake(lake))
     if not path.exists():
@@ -25,7 +24,7 @@ def ask(lake: Path, question: str) -> Iterator[duckdb.DuckDBPyRelation]:
             unchanged="nothing was written",
             fix="nightrank run makes the tables; --lake names another folder",
         )
-    with connect(path, read_only=True) as con:
+    with views(Lake(lake)) as con:
         try:
             kinds = {statement.type for statement in con.extract_statements(question)}
             answer = con.sql(question) if kinds <= _QUESTIONS else None

@@ -12,6 +12,8 @@ from glob import escape
 from itertools import count
 from pathlib import Path
 
+from tasks.places import Place, StorePath
+
 OWNER = "NIGHTRANK_OWNER"  # in the environment of what a process starts: its process id
 _PREFIX = f"nightrank-{platform.node()}-"
 _PROCESSES = Path("/proc")
@@ -27,11 +29,17 @@ def scratch(what: str) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to, which then takes its place: nobody sees half a file.
+def replacing(target: Place) -> Iterator[Path]:
+    """A path on disk to write to, which then takes the place of `target`: nobody sees half a file.
 
-    After an error it goes and `target` stays; what killed writers left beside goes too.
+    After an error it goes and `target` stays; what killed writers left beside goes too. On disk it
+    lies beside and is renamed; to a store it is put.
     """
+    if isinstance(target, StorePath):
+        with scratch("put") as folder:
+            yield folder / target.name
+            target.put(folder / target.name)
+        return
     ours = f".{target.name}.{_PREFIX}"
     for left in _left_by_killed(target.parent, ours):
         left.unlink(missing_ok=True)
@@ -44,11 +52,18 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def making(target: Path) -> Iterator[Path]:
+def making(target: Place, last: str = "") -> Iterator[Path]:
     """A folder beside `target` to write to, which then gets its name, unless another run was first.
 
-    After an error it goes; what killed runs left beside, under whatever name, goes too.
+    After an error it goes; what killed runs left beside, under whatever name, goes too. To a store
+    its files are put one by one, the one named `last` after the others: with it, all are there.
     """
+    if isinstance(target, StorePath):
+        with scratch("put") as folder:
+            yield folder
+            for path in sorted(folder.iterdir(), key=lambda each: (each.name == last, each.name)):
+                (target / path.name).put(path)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     ours = f".making-{_PREFIX}"
     for left in _left_by_killed(target.parent, ours):

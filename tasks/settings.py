@@ -20,6 +20,8 @@ from pydantic import (
 )
 
 from tasks.errors import SettingsError
+from tasks.places import Named, Place, reached_by
+from tasks.stores import EnvironmentName, Storage
 
 _BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 LEAST_MIB = 64
@@ -34,17 +36,20 @@ class Frozen(BaseModel):
 
 
 class Paths(Frozen):
-    """Where things lie; relative paths are relative to the working directory."""
+    """Where things lie: folders, or s3://bucket/prefix of the store of `storage`.
 
-    landing: Path = Path("landing")
-    lake: Path = Path("lake")
+    Relative paths are relative to the working directory.
+    """
+
+    landing: Named = Path("landing")
+    lake: Named = Path("lake")
 
     @field_validator("landing", "lake")
     @classmethod
-    def _is_a_folder_of_its_own(cls, path: Path) -> Path:
-        if path == Path() or "\0" in str(path):
+    def _is_a_folder_of_its_own(cls, place: Place) -> Place:
+        if place == Path() or "\0" in str(place):
             raise ValueError("name a folder")
-        return path
+        return place
 
 
 class Compute(Frozen):
@@ -225,9 +230,6 @@ class Deadlines(Frozen):
     ] = 0.0
 
 
-EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-
 class Mail(Frozen):
     """A server that takes e-mail, and who gets it."""
 
@@ -273,6 +275,7 @@ class Settings(Frozen):
 
     mapping: str = "sample_shop"
     paths: Paths = Paths()
+    storage: Storage = Storage()
     compute: Compute = Compute()
     privacy: Privacy = Privacy()
     propensity: Propensity = Propensity()
@@ -285,6 +288,18 @@ class Settings(Frozen):
     backfill: Backfill = Backfill()
     alerts: Alerts = Alerts()
     housekeeping: Housekeeping = Housekeeping()
+
+    @model_validator(mode="after")
+    def _places_are_reached(self) -> "Settings":
+        object.__setattr__(self, "paths", self.reaching(self.paths))
+        return self
+
+    def reaching(self, paths: Paths) -> Paths:
+        """Paths, those of a store with how it is reached."""
+        reached = {
+            name: reached_by(self.storage, getattr(paths, name)) for name in ("landing", "lake")
+        }
+        return paths.model_copy(update=reached)
 
     @model_validator(mode="after")
     def _published_models_are_trained(self) -> "Settings":

@@ -14,7 +14,8 @@ from tasks.lake.literals import Value
 from tasks.lake.session import Session
 from tasks.lake.tables import Lake, fingerprint
 from tasks.mapping import Mapping, load_mapping
-from tasks.settings import Settings, load_settings
+from tasks.places import Place, StorePath, place_of
+from tasks.settings import Paths, Settings, load_settings
 
 _CODE = (
     "models",
@@ -30,6 +31,7 @@ _CODE = (
 _UNFIT = set("[]*?%=\\")  # for the readers and writers of tables, these mean more than a letter
 _NOT_IN_RECIPE: dict[str, bool | set[str]] = {
     "paths": True,
+    "storage": True,
     "compute": True,
     "mapping": True,
     "alerts": True,
@@ -56,7 +58,7 @@ class Shop:
         return Lake(self.settings.paths.lake, self.lender, self.only_read)
 
     @property
-    def landing(self) -> Path:
+    def landing(self) -> Place:
         """The folder of raw files."""
         return self.settings.paths.landing.absolute()
 
@@ -71,29 +73,52 @@ class Shop:
 def open_shop(
     settings: Path | None = None,
     mapping: str | None = None,
-    landing: Path | None = None,
-    lake: Path | None = None,
+    landing: str | Place | None = None,
+    lake: str | Place | None = None,
 ) -> Shop:
     """Read settings and mapping; the other arguments take the place of what the settings say."""
     read = settings_of(settings, mapping, landing, lake)
     refuse_unfit_lake(read.paths.lake)
+    refuse_unreached(read.paths)
     refuse_absent_landing(read.paths.landing)
     refuse_strange_models(read.train.models, "train.models")
     return Shop(read, load_mapping(read.mapping))
 
 
 def settings_of(
-    settings: Path | None, mapping: str | None, landing: Path | None, lake: Path | None
+    settings: Path | None,
+    mapping: str | None,
+    landing: str | Place | None,
+    lake: str | Place | None,
 ) -> Settings:
     """The settings, with what else is given in the place of what they say."""
     read = load_settings(settings)
-    paths = read.paths.model_copy(
-        update={k: v for k, v in {"landing": landing, "lake": lake}.items() if v is not None}
-    )
+    given = {k: v for k, v in {"landing": landing, "lake": lake}.items() if v is not None}
+    named = {key: _named(f"--{key}", value) for key, value in given.items()}
+    paths = read.reaching(read.paths.model_copy(update=named))
     return read.model_copy(update={"paths": paths, "mapping": mapping or read.mapping})
 
 
-def refuse_unfit_lake(lake: Path) -> None:
+def _named(argument: str, value: str | Place) -> Place:
+    try:
+        return place_of(value)
+    except ValueError as error:
+        raise SettingsError(
+            str(error),
+            where=f"{argument} {value}",
+            unchanged="nothing was read or written",
+            fix="name a folder, or s3://bucket/folder",
+        ) from error
+
+
+def refuse_unreached(paths: Paths) -> None:
+    """Ask the stores that paths name once; raises StoreError or SettingsError where they refuse."""
+    for place in {paths.landing, paths.lake}:
+        if isinstance(place, StorePath):
+            place.is_dir()
+
+
+def refuse_unfit_lake(lake: Place) -> None:
     """Raises SettingsError for letters that mean more than a letter to readers and writers."""
     unfit = sorted(_UNFIT & set(str(lake.absolute())))
     if unfit:
@@ -105,7 +130,7 @@ def refuse_unfit_lake(lake: Path) -> None:
         )
 
 
-def refuse_absent_landing(landing: Path) -> None:
+def refuse_absent_landing(landing: Place) -> None:
     """Raises SettingsError where there is no landing folder."""
     if not landing.is_dir():
         raise SettingsError(

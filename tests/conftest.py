@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     # What nights need takes ten seconds to import, which the process that only hands out the tests
     # to others is spared: fixtures import it.
     from tests.scenarios.nights import Place
+    from tests.stores import Server
 
 # The longest first, so that no worker is left with one at the end.
 LONG = ("tests/flows/test_up.py", "tests/flows", "tests/scenarios")
-# By one worker, for they share what is dear: a Prefect server, a shop whose truth is known.
+# By one worker, for they share what is dear: servers, a shop whose truth is known.
 TOGETHER = (
     (
         "tests/flows/test_backfill.py",
@@ -22,6 +23,11 @@ TOGETHER = (
         "tests/tasks/doctor/test_orchestration.py",
     ),
     ("tests/scenarios/test_known_propensities.py", "tests/scenarios/test_known_truth.py"),
+    (
+        "tests/scenarios/test_store.py",
+        "tests/tasks/test_places.py",
+        "tests/tasks/lake/test_in_store.py",
+    ),
 )
 
 
@@ -120,6 +126,25 @@ def two_nights(one_night: "Place", sample: Path, shared: Path) -> "Place":
 
     once(root, run)
     return Place(root)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
+    """A real object store with one bucket. Tests put below prefixes of their own."""
+    from tests.stores import running
+
+    with running(tmp_path_factory.mktemp("store") / "files") as server:
+        yield server
+
+
+@pytest.fixture
+def store(server: "Server", monkeypatch: pytest.MonkeyPatch) -> "Server":
+    """The same, with its owner's keys in the environment."""
+    from tests.stores import OWNER
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OWNER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", OWNER[1])
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,10 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.settings import load_settings, parse_day
+from tasks.settings import parse_day
 
 if TYPE_CHECKING:
+    from tasks.places import Place
     from tasks.shop import Shop
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -19,8 +20,8 @@ def add_shop(command: argparse.ArgumentParser) -> None:
     """The arguments that say which shop."""
     command.add_argument("--settings", type=Path, help="settings file (deployments/settings.toml)")
     command.add_argument("--mapping", help="source mapping: a shipped name or a .toml file")
-    command.add_argument("--landing", type=Path, help="folder of raw files")
-    command.add_argument("--lake", type=Path, help="folder of tables")
+    command.add_argument("--landing", help="folder of raw files, or s3://bucket/folder")
+    command.add_argument("--lake", help="folder of tables, or s3://bucket/folder")
 
 
 def the_shop(arguments: argparse.Namespace) -> "Shop":
@@ -30,10 +31,13 @@ def the_shop(arguments: argparse.Namespace) -> "Shop":
     return open_shop(arguments.settings, arguments.mapping, arguments.landing, arguments.lake)
 
 
-def the_lake(arguments: argparse.Namespace) -> Path:
+def the_lake(arguments: argparse.Namespace) -> "Place":
     """The folder of its tables, for those who need no more."""
-    path: Path = arguments.lake or load_settings(arguments.settings).paths.lake
-    return path
+    from tasks.shop import refuse_unreached, settings_of
+
+    paths = settings_of(arguments.settings, None, None, arguments.lake).paths
+    refuse_unreached(paths.model_copy(update={"landing": paths.lake}))
+    return paths.lake
 
 
 def the_day(arguments: argparse.Namespace) -> date | None:

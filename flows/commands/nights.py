@@ -2,12 +2,15 @@
 
 import argparse
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.commands.arguments import Commands, add_shop, the_day, the_shop
 from tasks.errors import StorageError
 from tasks.report.terminal import Terminal
 from tasks.scratch import own_what_is_started
+
+if TYPE_CHECKING:
+    from tasks.places import Place
 
 _PREFECT = {
     # The terminal is ours; Prefect's words are kept for its UI.
@@ -80,7 +83,7 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return terminal.outcome(outcome, _views(arguments))
 
 
-def _views(arguments: argparse.Namespace) -> Path:
+def _views(arguments: argparse.Namespace) -> "Place":
     """The file of views, refreshed."""
     from tasks.night import refresh
 

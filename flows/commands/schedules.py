@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.commands.arguments import Commands, add_shop, the_shop
 from flows.commands.nights import prepare_prefect
+from tasks.places import place_of
 from tasks.report.terminal import Terminal
 
 
@@ -58,8 +59,8 @@ def _told(arguments: argparse.Namespace) -> dict[str, str | None]:
     """What runs are told of the shop: what was said here, as absolute paths."""
     told: dict[str, str | None] = {}
     for name in ("settings", "landing", "lake"):
-        path: Path | None = getattr(arguments, name)
-        told[name] = None if path is None else str(path.absolute())
+        said: str | Path | None = getattr(arguments, name)
+        told[name] = None if said is None else str(place_of(said).absolute())
     mapping: str | None = arguments.mapping
     is_path = mapping is not None and mapping.endswith(".toml")
     told["mapping"] = str(Path(mapping).absolute()) if mapping and is_path else mapping

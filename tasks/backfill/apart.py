@@ -17,7 +17,6 @@ Items and users that no visible file delivers are derived from the visible event
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
 import sql
 from tasks.errors import UsageError
@@ -26,6 +25,7 @@ from tasks.ingest.landing import Arrival, date_in
 from tasks.lake.borrowed import AsOf, Borrowed
 from tasks.lake.session import session
 from tasks.lake.tables import Lake
+from tasks.places import Place
 from tasks.records import LandedFile
 from tasks.shop import Shop, parameters
 from tasks.transform import build_snapshot
@@ -81,7 +81,7 @@ def closes(shop: Shop, ds: date) -> dict[str, datetime]:
     }
 
 
-def apart(shop: Shop, pins: Pins, as_of: AsOf, ds: date, folder: Path) -> Shop:
+def apart(shop: Shop, pins: Pins, as_of: AsOf, ds: date, folder: Place) -> Shop:
     """The shop as the night of `ds` sees it, its own tables below `folder`."""
     by_row = tuple(
         dataset for dataset, source in shop.mapping.sources().items() if source.arrived.column
@@ -130,7 +130,7 @@ def found(shop: Shop, ds: date) -> Arrival:
     return Arrival(ds, tuple(files))
 
 
-def derive(shop: Shop, pins: Pins, as_of: AsOf, ds: date, folder: Path) -> None:
+def derive(shop: Shop, pins: Pins, as_of: AsOf, ds: date, folder: Place) -> None:
     """Make the items and users of `ds` that no file delivers.
 
     Where exposure is logged, also those of the dates before: what could be shown on each is asked.

@@ -6,7 +6,6 @@ they are. Told to stop, by a signal or through that table, it ends the processes
 they were at can be done again.
 """
 
-import shutil
 import signal
 import threading
 import time
@@ -28,6 +27,7 @@ from tasks.errors import BackfillError, LeaseError, NightrankError, as_ours
 from tasks.lake import leases
 from tasks.lake.tables import Lake
 from tasks.night import new_run_id, refresh
+from tasks.places import remove
 from tasks.shop import Shop
 
 PLACES = "backfill"  # the lease that nights of all plans share
@@ -321,7 +321,7 @@ def _folders(lake: Lake) -> list[str]:
 
 def remove_folder(lake: Lake, plan_id: str) -> None:
     """Remove what a plan worked in."""
-    shutil.rmtree(plans_folder(lake) / plan_id, ignore_errors=True)
+    remove(plans_folder(lake) / plan_id)
 
 
 def cancel(shop: Shop, plan_id: str, patience: float = 60.0) -> Result:

@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 from tasks.backfill import ledger
@@ -14,6 +13,7 @@ from tasks.errors import UsageError
 from tasks.lake.borrowed import AsOf
 from tasks.lake.session import session
 from tasks.lake.tables import Lake
+from tasks.places import Place
 from tasks.serve.publications import history
 from tasks.serve.release import release_id
 from tasks.shop import Shop, refuse_strange_models
@@ -80,12 +80,12 @@ class Planned:
         return any(not each.has_ended for each in self.entries)
 
 
-def plans_folder(lake: Lake) -> Path:
+def plans_folder(lake: Lake) -> Place:
     """Below which every plan has a folder while it is under way."""
     return lake.root.absolute() / "backfills"
 
 
-def slot_folder(lake: Lake, plan: Plan, slot: int) -> Path:
+def slot_folder(lake: Lake, plan: Plan, slot: int) -> Place:
     """The lake of one process of a plan."""
     return plans_folder(lake) / plan.plan_id / f"slot-{slot}"
 

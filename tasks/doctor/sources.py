@@ -13,6 +13,7 @@ from tasks.ingest.landing import arrival, files_of
 from tasks.ingest.trial import N_RECORDS, Trial, try_file
 from tasks.lake.session import session
 from tasks.mapping import REQUIRED, Source
+from tasks.places import StorePath
 from tasks.records import LandedFile
 from tasks.shop import Shop, refuse_absent_landing
 
@@ -27,6 +28,9 @@ def landing_folder(case: Case) -> Iterator[Finding]:
     """It is there and can be read."""
     landing = case.settings.paths.landing
     refuse_absent_landing(landing)
+    if isinstance(landing, StorePath):
+        yield fine(f"{landing} can be listed")
+        return
     if os.access(landing, os.R_OK | os.X_OK):
         yield fine(f"{landing} can be read")
     else:
@@ -111,6 +115,9 @@ def _span(span: timedelta) -> str:
 def files_at_rest(case: Case) -> Iterator[Finding]:
     """No file grows while it can be seen: a night would read half of it."""
     landing, now = case.shop.landing, datetime.now(UTC)
+    if isinstance(landing, StorePath):
+        yield fine("files of a store are whole when they show")
+        return
     young = [f for f in _landed(case.shop) if abs((now - f.modified_at).total_seconds()) < FRESH]
     if young:
         time.sleep(PAUSE)

@@ -7,19 +7,22 @@ same file system, which goes again.
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from expectations.catalogue import stored
 from tasks.doctor.findings import Case, Finding, fine, warning, wrong
 from tasks.errors import ConflictError, NightrankError
+from tasks.lake import opened
 from tasks.lake.session import session
 from tasks.lake.tables import ABSENT, Lake, Pinned
 from tasks.lake.warehouse import current_pointer
+from tasks.places import Place, StorePath, entries, size, try_store
 from tasks.scratch import left_by_killed, probing
 from tasks.serve.publications import history, served
 from tasks.shop import refuse_unfit_lake
@@ -35,6 +38,9 @@ def folder(case: Case) -> Iterator[Finding]:
     """Its path can be a lake's, and a file there can be written, renamed and kept."""
     root = case.settings.paths.lake
     refuse_unfit_lake(root)
+    if isinstance(root, StorePath):
+        yield from store(root)
+        return
     try:
         skew = _write_and_rename(_there(root))
     except OSError as error:
@@ -52,6 +58,19 @@ def folder(case: Case) -> Iterator[Finding]:
         )
     else:
         yield fine(f"{root} can be written, synced, renamed over and read")
+
+
+def store(root: StorePath) -> Iterator[Finding]:
+    """Keys, bucket, writing, the conditional put, removing, and the store's clock."""
+    skew = try_store(root)
+    if abs(skew) > SKEW:
+        way = "ahead" if skew > 0 else "behind"
+        yield warning(
+            f"the clock of {root.reached.address} is {abs(skew):,.0f} s {way}",
+            "set the clock of this machine and of the store by NTP",
+        )
+    else:
+        yield fine(f"{root} can be listed, written, read and removed, and put to conditionally")
 
 
 def _there(root: Path) -> Path:
@@ -82,7 +101,7 @@ def commits(case: Case) -> Iterator[Finding]:
     """Of two writers of one version, the second is refused."""
     root = case.settings.paths.lake
     try:
-        with probing(_there(root)) as probe:
+        with _probing(root) as probe:
             is_refused = _second_is_refused(Lake(probe))
     except (OSError, NightrankError) as error:
         what = error.what if isinstance(error, NightrankError) else str(error)
@@ -98,6 +117,19 @@ def commits(case: Case) -> Iterator[Finding]:
             "two writers of one version both succeeded: one of them would be lost",
             "paths.lake: lay the lake on a local disk, or on a file system with exclusive creation",
         )
+
+
+@contextmanager
+def _probing(root: Place) -> Iterator[Place]:
+    if not isinstance(root, StorePath):
+        with probing(_there(root)) as folder:
+            yield folder
+        return
+    place = root / f".probing-{uuid.uuid4().hex}"
+    try:
+        yield place
+    finally:
+        place.remove()
 
 
 def _second_is_refused(lake: Lake) -> bool:
@@ -120,12 +152,12 @@ def room(case: Case) -> Iterator[Finding]:
     need = _largest_night(lake)
     said = f"the largest of the last nights wrote {_size(need)}"
     if not need:
-        need = sum(each.stat().st_size for each in case.shop.landing.rglob("*") if each.is_file())
+        need = size(case.shop.landing)[0]
         said = f"{_size(need)} have landed"
-    for name, where, key in (
-        ("the lake", _there(lake.root), "paths.lake"),
-        ("what spills", Path(os.environ.get("TMPDIR") or "/tmp"), "TMPDIR"),
-    ):
+    places = [("what spills", Path(os.environ.get("TMPDIR") or "/tmp"), "TMPDIR")]
+    if isinstance(lake.root, Path):  # a store does not tell
+        places.insert(0, ("the lake", _there(lake.root), "paths.lake"))
+    for name, where, key in places:
         free = shutil.disk_usage(where).free
         tell = wrong if free < need else warning
         if free < SPARE * need:
@@ -173,15 +205,16 @@ def tables(case: Case) -> Iterator[Finding]:
 def _table(lake: Lake, pinned: Pinned) -> Iterator[Finding]:
     name, place = pinned.table.name, lake.path(pinned.table.name)
     mend = (
-        f"rm -r {place}: the next night makes it anew"
+        f"{'rm -r' if isinstance(place, Path) else 'remove'} {place}: the next night makes it anew"
         if pinned.table.layer in _DERIVED
         else f"restore {place} from a copy; or make a new lake from all landed files: --lake"
     )
-    held = {field.name for field in DeltaTable(str(place)).schema().fields}
+    held = {field.name for field in opened.table(place).schema().fields}
     differ = sorted(held ^ set(pinned.table.column_names))
     if differ:
         yield wrong(f"{name} has other columns than this version: {', '.join(differ)}", mend)
-    lost = [path for path in pinned.files() if not Path(path).exists()]
+    there = {f"{place}/{each.path}" for each in entries(place, "**/*.parquet")}
+    lost = [path for path in pinned.files() if path not in there]
     if lost:
         yield wrong(f"{name} lost {len(lost):,} of its {len(pinned.files()):,} files", mend)
 
@@ -225,6 +258,9 @@ def clocks(case: Case) -> Iterator[Finding]:
 def leftovers(case: Case) -> Iterator[Finding]:
     """Nothing lies about that a killed writer left."""
     root = case.shop.lake.root.absolute()
+    if isinstance(root, StorePath):
+        yield from _left_in_store(root)
+        return
     found = sorted(left_by_killed(root)) if root.exists() else []
     for each in found[:3]:
         what = "folder" if each.is_dir() else "file"
@@ -232,6 +268,15 @@ def leftovers(case: Case) -> Iterator[Finding]:
             f"a killed run left the {what} {each.relative_to(root)}",
             f"rm -r {each}: nothing reads it, and the next night that writes there removes it too",
         )
+    if not found:
+        yield fine("killed runs left nothing behind")
+
+
+def _left_in_store(root: StorePath) -> Iterator[Finding]:
+    """Trials of a doctor that was killed; all else is put whole or is not there."""
+    found = sorted({each.path.split("/")[0] for each in root.listed(".probing-")})
+    for each in found[:3]:
+        yield warning(f"a killed trial left {root}/{each}", f"remove {root}/{each}")
     if not found:
         yield fine("killed runs left nothing behind")
 

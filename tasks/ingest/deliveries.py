@@ -12,10 +12,12 @@ from tasks.ingest.formats import endings
 from tasks.lake.session import Session
 from tasks.lake.tables import fingerprint
 from tasks.mapping import Events, Impressions, Mapping, Source
+from tasks.places import Place, StorePath
 from tasks.records import LandedFile
 
 OCCURRENCES = ("events", "impressions")
 SNAPSHOTS = ("items", "users")
+_YOUNG = timedelta(seconds=20)  # more than clocks differ
 _HELD = ("ingested", "repeated")
 ContentKey = tuple[str, str, date | None, tuple[str, ...]]
 
@@ -64,10 +66,11 @@ class _Known:
     state: str
     ds: date
     file_id: str
+    ingested_at: datetime
 
 
 def new_deliveries(
-    s: Session, landing: Path, mapping: Mapping, files: Sequence[LandedFile]
+    s: Session, landing: Place, mapping: Mapping, files: Sequence[LandedFile]
 ) -> list[Delivery]:
     """The files that ops.files does not know yet as this mapping reads them, by delivery.
 
@@ -95,7 +98,7 @@ def new_deliveries(
 class _Ledger:
     """What is known of deliveries, by path and by content, and which of it still counts."""
 
-    def __init__(self, rows: Sequence[_Known], mapping: Mapping, landing: Path) -> None:
+    def __init__(self, rows: Sequence[_Known], mapping: Mapping, landing: Place) -> None:
         self.landing = landing
         self.hashes = {dataset: mapping_hash(mapping, dataset) for dataset in mapping.sources()}
         self.newest = {(row.dataset, row.path): row for row in rows}
@@ -117,6 +120,8 @@ class _Ledger:
     def has_file(self, file: LandedFile) -> bool:
         """Whether the file is known without a look at its content."""
         last = self.newest.get((file.dataset, file.path))
+        if last is None or _may_hide_a_change(last):
+            return False
         return self._is_read(last) and _stamp(last) == (file.n_bytes, file.modified_at)
 
     def identify(self, delivery: Delivery) -> Delivery:
@@ -179,11 +184,19 @@ def content_key(row: "Delivery | _Known") -> ContentKey:
     return row.dataset, row.content_hash, day, endings(Path(row.path))
 
 
-def _stamp(row: "_Known | None") -> tuple[int, datetime] | None:
-    return None if row is None else (row.n_bytes, row.modified_at)
+def _stamp(row: _Known) -> tuple[int, datetime]:
+    return row.n_bytes, row.modified_at
 
 
-def _hash_of(landing: Path, file: LandedFile) -> str:
+def _may_hide_a_change(row: _Known) -> bool:
+    """Whether a file read so soon may have been changed since without another time.
+
+    Stores tell times in whole seconds, by a clock of their own.
+    """
+    return not row.modified_at.microsecond and row.ingested_at - row.modified_at < _YOUNG
+
+
+def _hash_of(landing: Place, file: LandedFile) -> str:
     try:
         return content_hash(landing / file.path)
     except OSError as error:
@@ -195,8 +208,13 @@ def _hash_of(landing: Path, file: LandedFile) -> str:
         ) from error
 
 
-def content_hash(path: Path) -> str:
+def content_hash(path: Place) -> str:
     """SHA-256 of a file's bytes, read in pieces."""
+    if isinstance(path, StorePath):
+        digest = hashlib.sha256()
+        for piece in path.pieces():
+            digest.update(piece)
+        return digest.hexdigest()
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

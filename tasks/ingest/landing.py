@@ -3,11 +3,11 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import date
 
 from tasks.errors import SourceError
 from tasks.mapping import Mapping, Source
+from tasks.places import Entry, Place, entries
 from tasks.records import LandedFile
 
 
@@ -20,7 +20,7 @@ class Arrival:
     waiting: tuple[str, ...] = ()
 
 
-def find_files(landing: Path, mapping: Mapping) -> list[LandedFile]:
+def find_files(landing: Place, mapping: Mapping) -> list[LandedFile]:
     """Every landed file of every dataset, by delivery; an absent required one is an error."""
     found: list[LandedFile] = []
     for dataset, source in mapping.sources().items():
@@ -36,22 +36,22 @@ def find_files(landing: Path, mapping: Mapping) -> list[LandedFile]:
     return sorted(found, key=lambda file: (file.delivered or date.min, file.dataset, file.path))
 
 
-def files_of(landing: Path, dataset: str, source: Source) -> list[LandedFile]:
+def files_of(landing: Place, dataset: str, source: Source) -> list[LandedFile]:
     """Every landed file of one dataset. Raises SourceError where a path has no date."""
     return [
-        _landed(landing, dataset, source, path)
-        for path in landing.glob(source.files)
-        if path.is_file() and not _is_hidden(path.relative_to(landing))
+        _landed(dataset, source, entry)
+        for entry in entries(landing, source.files)
+        if not _is_hidden(entry.path)
     ]
 
 
-def _is_hidden(path: Path) -> bool:
+def _is_hidden(path: str) -> bool:
     """Files being written, and what other tools keep beside: below a folder so named too."""
-    return any(part.startswith((".", "_")) for part in path.parts)
+    return any(part.startswith((".", "_")) for part in path.split("/"))
 
 
-def _landed(landing: Path, dataset: str, source: Source, path: Path) -> LandedFile:
-    relative = path.relative_to(landing).as_posix()
+def _landed(dataset: str, source: Source, entry: Entry) -> LandedFile:
+    relative = entry.path
     if not relative.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in relative):
         raise SourceError(
             f"the name of a file is not UTF-8: {relative!r}",
@@ -59,12 +59,11 @@ def _landed(landing: Path, dataset: str, source: Source, path: Path) -> LandedFi
             unchanged="no table was changed; what was served stays served",
             fix="rename the file",
         )
-    stat = path.stat()
     return LandedFile(
         dataset=dataset,
         path=relative,
-        n_bytes=stat.st_size,
-        modified_at=datetime.fromtimestamp(stat.st_mtime, UTC),
+        n_bytes=entry.n_bytes,
+        modified_at=entry.modified_at,
         delivered=date_in(relative, dataset, source),
     )
 
@@ -90,7 +89,7 @@ def date_in(path: str, dataset: str, source: Source) -> date | None:
     )
 
 
-def arrival(landing: Path, mapping: Mapping, ds: date | None) -> Arrival:
+def arrival(landing: Place, mapping: Mapping, ds: date | None) -> Arrival:
     """The night's date and files: the newest whole date, or `ds` if that one is whole."""
     files = find_files(landing, mapping)
     if mapping.events.arrived.path is None:
@@ -127,7 +126,7 @@ def _missing_by_day(files: list[LandedFile], mapping: Mapping) -> dict[date, lis
     }
 
 
-def _incomplete(ds: date, lacks: list[str] | None, landing: Path) -> SourceError:
+def _incomplete(ds: date, lacks: list[str] | None, landing: Place) -> SourceError:
     what = ", ".join(lacks) if lacks else "every source (no file of that date has landed)"
     return SourceError(
         f"the files of {ds} have not all arrived; missing: {what}",

@@ -17,6 +17,7 @@ from tasks.ingest.accounts import (
 )
 from tasks.ingest.columns import hold_to_contract, if_new, see_columns, step
 from tasks.ingest.deliveries import Delivery
+from tasks.ingest.hand import at_hand
 from tasks.ingest.merge import write_clean
 from tasks.ingest.pseudonyms import hold_to_key, key_from_environment, key_id, use_key
 from tasks.ingest.quarantine import find_misfits
@@ -36,9 +37,12 @@ def ingest_files(
     key = key_from_environment() if shop.settings.privacy.pseudonymise else None
     source = shop.mapping.sources()[dataset]
     how = How(pseudonymises=key is not None, keeps_extra=if_new(dataset, source) == "evolve")
-    batch = Batch(dataset, source, shop.landing, files, night, how)
-    with session(shop.lake, shop.settings.compute) as s:
+    with (
+        session(shop.lake, shop.settings.compute) as s,
+        at_hand(shop.landing, [each.file for each in files if each.repeats is None]) as landing,
+    ):
         hold_to_key(s, key)
+        batch = Batch(dataset, source, landing, files, night, how)
         return load_batch(s, batch, run_id=run_id, key=key)
 
 

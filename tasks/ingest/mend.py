@@ -25,6 +25,7 @@ from tasks.ingest.merge import write_clean
 from tasks.ingest.readers import How
 from tasks.ingest.stage import Batch, stage
 from tasks.lake.session import Session, session
+from tasks.places import Place, StorePath
 from tasks.records import LandedFile
 from tasks.shop import Shop
 
@@ -120,7 +121,7 @@ def _take_back(shop: Shop, row: Row, now: dict[str, int], run_id: str) -> Withdr
 def _without(s: Session, shop: Shop, delivery: Delivery, row: Row) -> None:
     """Write the dates of a delivery again, without its records."""
     source = shop.mapping.sources()[delivery.dataset]
-    batch = Batch(delivery.dataset, source, shop.landing, [], None, How())
+    batch = Batch(delivery.dataset, source, Path(), [], None, How())
     stage(s, batch)  # of nothing
     s.con.execute("INSERT INTO delivery (file_id) VALUES (?)", [delivery.file_id])
     held = s.lake.pin(f"clean.{delivery.dataset}").days()
@@ -224,17 +225,25 @@ def _delivery(shop: Shop, row: Row) -> Delivery:
     )
 
 
+def _below(landing: Place, name: str) -> str:
+    """The path below the landing folder that a name means, wherever it was typed."""
+    if isinstance(landing, StorePath):
+        return name.removeprefix(f"{landing}/")
+    path, resolved = Path(name).resolve(), landing.resolve()
+    found = path.relative_to(resolved) if path.is_relative_to(resolved) else Path(name)
+    return found.as_posix()
+
+
 def _chosen(s: Session, shop: Shop, name: str) -> list[Row]:
     """The newest delivery of a path in each dataset, or the one of a file_id."""
     s.read("ops.files")
-    path, landing = Path(name).resolve(), shop.landing.resolve()
-    below = path.relative_to(landing) if path.is_relative_to(landing) else Path(name)
+    below = _below(shop.landing, name)
     found = s.rows(
         "SELECT file_id FROM ops.files WHERE (list_contains([$path, $name], path) "
         "OR file_id = $name) "
         "AND state <> 'withdrawn' "
         "QUALIFY row_number() OVER (PARTITION BY dataset ORDER BY ingested_at DESC, file_id) = 1",
-        {"path": below.as_posix(), "name": name},
+        {"path": below, "name": name},
     )
     if not found:
         raise UsageError(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from pathlib import Path
 
 import sql
 from tasks.errors import SourceError
@@ -12,6 +11,7 @@ from tasks.ingest.load import ingest_files
 from tasks.ingest.mend import finish_withdrawals
 from tasks.lake.session import session
 from tasks.lake.tables import Lake
+from tasks.places import Place
 from tasks.records import TableVersion
 from tasks.shop import Parameters, Shop
 from tasks.transform import build_snapshot
@@ -55,7 +55,7 @@ def _batches(
             yield dataset, batch
 
 
-def _newest_day(lake: Lake, landing: Path) -> date:
+def _newest_day(lake: Lake, landing: Place) -> date:
     days = lake.pin("clean.events").days()
     if not days:
         raise SourceError(

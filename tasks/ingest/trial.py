@@ -13,6 +13,7 @@ from pathlib import Path
 from tasks.ingest.columns import see_columns
 from tasks.ingest.deliveries import Delivery, arrived_at
 from tasks.ingest.formats import Layout, endings, layout_of, paths_sql
+from tasks.ingest.hand import at_hand
 from tasks.ingest.lines import PACKED, open_binary
 from tasks.ingest.pseudonyms import use_key
 from tasks.ingest.readers import How
@@ -49,12 +50,17 @@ def try_file(s: Session, shop: Shop, file: LandedFile) -> Trial:
     Raises SettingsError where the mapping's own SQL cannot be run, and what opening a file raises
     (`formats.UNREADABLE`) where it is none of its format.
     """
+    with at_hand(shop.landing, [file]) as landing:
+        return _try(s, shop, file, landing)
+
+
+def _try(s: Session, shop: Shop, file: LandedFile, landing: Path) -> Trial:
     source = shop.mapping.sources()[file.dataset]
-    path = shop.landing / file.path
+    path = landing / file.path
     head = _head(s, path, layout_of(s.con, path, source))
     delivery = _delivery(file, shop.mapping)
     # As pseudonyms: no id is to stand in a file that a killed doctor would leave behind.
-    batch = Batch(file.dataset, source, shop.landing, [delivery], None, How(pseudonymises=True))
+    batch = Batch(file.dataset, source, landing, [delivery], None, How(pseudonymises=True))
     batch.stand_ins[_ID] = head
     use_key(s, secrets.token_bytes(32))
     stage(s, batch)

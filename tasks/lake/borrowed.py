@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 from deltalake.exceptions import DeltaError
@@ -16,6 +15,7 @@ from tasks.lake.connection import reading
 from tasks.lake.known import Counts, Known
 from tasks.lake.literals import literal
 from tasks.lake.tables import Lake, Pinned, scan
+from tasks.places import Place
 
 AsOf = Literal["then", "now"]
 _SNAPSHOTS = ("clean.items", "clean.users")
@@ -30,7 +30,7 @@ class Borrowed:
     `by_row` are the datasets whose records say themselves when they arrived, not their files.
     """
 
-    root: Path
+    root: Place
     versions: Mapping[str, int]
     closes: Mapping[str, datetime]
     by_row: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Borrowed:
             ) from error
         return Pinned(table, folder, version, actions, self._known(name, folder, version))
 
-    def _known(self, name: str, folder: Path, version: int) -> Known:
+    def _known(self, name: str, folder: Place, version: int) -> Known:
         layer, dataset = name.split(".", 1)
         if name == "ops.files":
             return Known(condition=self._files_known())
@@ -91,7 +91,7 @@ class Borrowed:
 class _RowsOf:
     """One version of one table."""
 
-    folder: Path
+    folder: Place
     version: int
     name: str
 

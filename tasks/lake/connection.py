@@ -15,6 +15,7 @@ from threading import Lock
 import duckdb
 
 from tasks.errors import StorageError, on_one_line
+from tasks.lake.fetched import read_stores
 from tasks.lake.literals import literal
 from tasks.scratch import scratch
 
@@ -85,6 +86,7 @@ def _set_up(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     con.execute("SET TimeZone = 'UTC'")
     con.execute("SET autoinstall_known_extensions = false")
     con.execute("SET autoload_known_extensions = false")
+    read_stores(con)
     return con
 
 

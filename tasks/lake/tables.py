@@ -7,16 +7,22 @@ the pinned version the second raises ConflictError, reads again and computes aga
 import hashlib
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from expectations.catalogue import Table, catalogue
@@ -26,10 +32,14 @@ from tasks.lake.connection import reading
 from tasks.lake.known import Known
 from tasks.lake.literals import identifier, literal
 from tasks.lake.opened import Opened
+from tasks.places import Place, StorePath, entries
 from tasks.records import TableVersion
+from tasks.stores import code_of, refusal
 
 Partition = dict[str, str | date | Sequence[str] | Sequence[date]]
 ATTEMPTS = 8
+_MARK = "writer"  # in the log: which writing made a version
+_LOOKED_AT = 20  # versions that others may have made meanwhile
 ABSENT = -1  # version of a table that nobody has made yet
 _NO_FILES = pa.table(
     {
@@ -54,7 +64,7 @@ class Pinned:
     """One version of one table: what is read, and what a write must still find."""
 
     table: Table
-    folder: Path
+    folder: Place
     version: int
     actions: pa.Table = field(compare=False)  # what the log says of every file
     known: Known | None = None  # of a borrowed table: what of it is shown
@@ -68,7 +78,7 @@ class Pinned:
         # The log writes them relative to the folder, and escaped as a URL is.
         found = sorted(unquote(path) for path in self.actions.column("path").to_pylist())
         return [
-            str(self.folder / path)
+            f"{self.folder}/{path}"
             for path in found
             if self._is_shown(path) and (keep is None or keep(partition_of(path)))
         ]
@@ -94,7 +104,7 @@ class Pinned:
 
     def partition(self, path: str) -> dict[str, str]:
         """The partition values of one of its files."""
-        return partition_of(Path(path).relative_to(self.folder).as_posix())
+        return partition_of(path.removeprefix(str(self.folder)))
 
     def days(self) -> dict[date, list[str]]:
         """The files of each `ds` partition."""
@@ -133,13 +143,13 @@ class Lake:
     One that is `only_read` makes no table: an absent one is empty and has version -1.
     """
 
-    root: Path
+    root: Place
     lender: Lender | None = None
     only_read: bool = False
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str) -> Place:
         """Where a table lies."""
-        return self.root.absolute() / Path(*name.split(".", 1))
+        return self.root.absolute().joinpath(*name.split(".", 1))
 
     @staticmethod
     def schema(name: str) -> pa.Schema:
@@ -155,11 +165,11 @@ class Lake:
         try:
             found = opened.newest(folder)
         except TableNotFoundError as error:
-            if any(folder.rglob("*.parquet")):
-                raise self._unreadable(name, error) from error
+            if any(entries(folder, "**/*.parquet")):
+                raise self._unreadable(name, error) from self._cause(error)
             found = Opened(ABSENT, _NO_FILES) if self.only_read else self._create(table)
         except (DeltaError, OSError) as error:
-            raise self._unreadable(name, error) from error
+            raise self._unreadable(name, error) from self._cause(error)
         return Pinned(table, folder, found.version, found.actions)
 
     def _create(self, table: Table) -> Opened:
@@ -169,7 +179,7 @@ class Lake:
         except CommitFailedError:
             return opened.newest(folder)  # somebody else made it meanwhile
         except (DeltaError, OSError) as error:
-            raise self._unwritable(table.name, error) from error
+            raise self._unwritable(table.name, error) from self._cause(error)
 
     def _create_empty(self, table: Table) -> DeltaTable:
         self.path(table.name).mkdir(parents=True, exist_ok=True)
@@ -178,6 +188,7 @@ class Lake:
         measured = [c.name for c in table.columns if c.type in ("DATE", "TIMESTAMPTZ")]
         return DeltaTable.create(
             str(self.path(table.name)),
+            storage_options=opened.options(self.path(table.name)),
             schema=arrow_schema(table.name),
             mode="ignore",
             partition_by=list(table.partition_by),
@@ -201,7 +212,7 @@ class Lake:
                 unchanged=f"{table.name} is as it was",
                 fix="report this as a defect of nightrank",
             )
-        counter = _Counter()
+        counter, mark = _Counter(), uuid.uuid4().hex
         try:
             delta = opened.taken(pinned.folder, pinned.version)
             write_deltalake(
@@ -211,18 +222,38 @@ class Lake:
                 predicate=_predicate(where),
                 partition_by=list(table.partition_by),
                 writer_properties=writing(table.name),
+                commit_properties=CommitProperties(custom_metadata={_MARK: mark}),
             )
         except CommitFailedError as error:
-            raise ConflictError(
-                f"another writer changed {table.name} first",
-                where=str(self.path(table.name)),
-                unchanged=f"{table.name} is as the other writer left it",
-                fix="run the command again",
-            ) from error
+            ours = self._committed(table.name, mark)
+            if ours is None:
+                raise ConflictError(
+                    f"another writer changed {table.name} first",
+                    where=str(self.path(table.name)),
+                    unchanged=f"{table.name} is as the other writer left it",
+                    fix="run the command again",
+                ) from self._cause(error)
+            delta = ours
         except (DeltaError, OSError) as error:
-            raise self._unwritable(table.name, error) from error
+            raise self._unwritable(table.name, error) from self._cause(error)
         written = opened.keep(pinned.folder, delta)
         return TableVersion(table.name, written.version, counter.rows, counter.bytes)
+
+    def _committed(self, name: str, mark: str) -> DeltaTable | None:
+        """The version that a writer made, whom a store then told that it had come too late.
+
+        So it is where the answer to a commit was lost, and the commit was sent again. Without this
+        rows that are appended would be there twice.
+        """
+        folder = self.path(name)
+        if not isinstance(folder, StorePath):
+            return None
+        try:
+            history = opened.table(folder).history(_LOOKED_AT)
+            made = [entry["version"] for entry in history if entry.get(_MARK) == mark]
+            return opened.table(folder, made[0]) if made else None
+        except (DeltaError, OSError) as error:
+            raise self._unwritable(name, error) from None
 
     def rewrite(self, name: str, where: Partition, make: Callable[[Pinned], Any]) -> TableVersion:
         """Read-modify-write: `make` turns the pinned version into rows; a conflict reads again."""
@@ -262,6 +293,9 @@ class Lake:
             return con.sql(pinned.select(files)).to_arrow_table().cast(schema)
 
     def _unreadable(self, name: str, error: Exception) -> StorageError:
+        refused = self._refused(name, error)
+        if refused is not None:
+            return refused
         return StorageError(
             f"cannot read {name}: {_first_line(error)}",
             where=str(self.path(name)),
@@ -271,7 +305,21 @@ class Lake:
             "the next night makes it anew",
         )
 
+    def _cause(self, error: Exception) -> Exception | None:
+        """What a traceback may quote: nothing that a store answered."""
+        return None if isinstance(self.root, StorePath) else error
+
+    def _refused(self, name: str, error: Exception) -> StorageError | None:
+        """What a store refused, if that is what went wrong."""
+        folder = self.path(name)
+        if isinstance(error, StorageError) or not isinstance(folder, StorePath):
+            return error if isinstance(error, StorageError) else None
+        return refusal(error, folder.reached, str(folder)) if code_of(error) else None
+
     def _unwritable(self, name: str, error: Exception) -> StorageError:
+        refused = self._refused(name, error)
+        if refused is not None:
+            return refused
         return StorageError(
             f"cannot write {name}: {_first_line(error)}",
             where=str(self.path(name)),

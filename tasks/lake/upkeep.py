@@ -7,13 +7,16 @@ partition, the night reads again and computes again; upkeep leaves it for anothe
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from tasks.errors import StorageError, on_one_line
+from tasks.lake import opened
 from tasks.lake.tables import Lake, partition_of, writing
+from tasks.places import Place, StorePath
+from tasks.places import size as size_of
+from tasks.stores import refusal
 
 SMALL = 32 * 2**20  # bytes; files below it are put together, up to LARGE
 LARGE = 128 * 2**20
@@ -41,10 +44,12 @@ def keep_up(lake: Lake, name: str, keep: timedelta, *, compacts: bool = True) ->
     folder = lake.path(name)
     before = size(folder)
     try:
-        n_compacted = _compact(DeltaTable(str(folder)), name) if compacts else 0
-        n_removed = _vacuum(DeltaTable(str(folder)), keep)
+        n_compacted = _compact(opened.table(folder), name) if compacts else 0
+        n_removed = _vacuum(opened.table(folder), keep)
         _shorten_log(folder)
     except (DeltaError, OSError) as error:
+        if isinstance(folder, StorePath):
+            raise refusal(error, folder.reached, str(folder)) from None
         raise StorageError(
             f"{name} could not be kept up: {on_one_line(error)}",
             where=str(folder),
@@ -86,17 +91,19 @@ def _vacuum(delta: DeltaTable, keep: timedelta) -> int:
     return len(vacuum(dry_run=False)) if vacuum(dry_run=True) else 0
 
 
-def _shorten_log(folder: Path) -> None:
+def _shorten_log(folder: Place) -> None:
     """Opening a table reads its log since the last checkpoint; what is older may expire."""
-    delta = DeltaTable(str(folder))
+    delta = opened.table(folder)
     checkpoint = folder / "_delta_log" / f"{delta.version():020d}.checkpoint.parquet"
     if not checkpoint.exists():
         delta.create_checkpoint()
     delta.cleanup_metadata()
 
 
-def size(folder: Path) -> int:
+def size(folder: Place) -> int:
     """Bytes of all files below a folder."""
+    if isinstance(folder, StorePath):
+        return size_of(folder)[0]
     total = 0
     for path in folder.rglob("*"):
         try:

@@ -1,10 +1,13 @@
 """`warehouse.duckdb`: the tables as analysts see them, views only, swapped in by rename.
 
-Any DuckDB client opens it read-only while a night runs. `serve.current` is a view over two slots
-and a pointer to one of them: open readers see a new release at once and never half of one.
+Any DuckDB client opens it read-only while a night runs; of a store, `views` fetches it first.
+`serve.current` is a view over two slots and a pointer to one of them: open readers see a new
+release at once and never half of one.
 """
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -12,37 +15,73 @@ import duckdb
 
 import sql
 from expectations.catalogue import Table, catalogue, shown
+from tasks.lake.connection import connect
 from tasks.lake.literals import Value, literal, render
 from tasks.lake.session import write_views
 from tasks.lake.tables import Lake, Pinned, fingerprint, scan
-from tasks.scratch import replacing
+from tasks.places import Place, StorePath
+from tasks.scratch import replacing, scratch
 
 
-def warehouse_path(lake: Lake) -> Path:
+def warehouse_path(lake: Lake) -> Place:
     """The file of views."""
     return lake.root.absolute() / "warehouse.duckdb"
+
+
+@contextmanager
+def views(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the file of views, read-only; of a store, as it is now."""
+    path = warehouse_path(lake)
+    if not isinstance(path, StorePath):
+        with connect(path, read_only=True) as con:
+            yield con
+        return
+    with scratch("views") as folder:
+        path.fetch(folder / path.name)
+        with connect(folder / path.name, read_only=True) as con:
+            yield con
 
 
 SLOTS = ("a.parquet", "b.parquet")
 NO_ROWS = "0.parquet"
 
 
-def current_folder(lake: Lake) -> Path:
+def current_folder(lake: Lake) -> Place:
     """The lists behind `serve.current`: two slots, of which the pointer names one release."""
     return lake.root.absolute() / "serve" / "current"
 
 
-def current_pointer(lake: Lake) -> Path:
+def current_pointer(lake: Lake) -> Place:
     """The file that names the release that is served."""
     return current_folder(lake) / "served"
 
 
-def reports_path(lake: Lake) -> Path:
+def reports_path(lake: Lake) -> Place:
     """The folder of report pages."""
     return lake.root.absolute() / "reports"
 
 
-def rebuild(lake: Lake, window: Mapping[str, Value]) -> Path:
+MODEL_MARK = "config.json"  # the file of a kept model that is written last
+
+
+def models_path(lake: Lake) -> Place:
+    """The folder of kept models."""
+    return lake.root.absolute() / "models"
+
+
+def checkpoints_path(lake: Lake) -> Path:
+    """Where trainings keep their checkpoints: beside the models; on this machine for a store.
+
+    A checkpoint is written often, and read by the same machine, if ever.
+    """
+    models = models_path(lake)
+    if isinstance(models, Path):
+        return models
+    work = models.reached.work or Path(tempfile.gettempdir()) / "nightrank-checkpoints"
+    return work.absolute() / fingerprint([models.reached.address, str(models)])
+
+
+def rebuild(lake: Lake, window: Mapping[str, Value]) -> Place:
     """Write the views beside, swap them in, and repeat while somebody wrote meanwhile.
 
     `window` holds the parameters of the total views: `ds` and `since`.
@@ -51,23 +90,22 @@ def rebuild(lake: Lake, window: Mapping[str, Value]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     while True:
         pins = {name: lake.pin(name) for name in shown()}
-        views = {**_views(lake, pins, window), "main.freshness": _state(lake, pins, window)}
+        made = {**_views(lake, pins, window), "main.freshness": _state(lake, pins, window)}
         with replacing(target) as beside:
-            write_views(beside, views)
+            write_views(beside, made)
         if all(lake.pin(name).version == pinned.version for name, pinned in pins.items()):
             return target
 
 
 def is_fresh(lake: Lake, window: Mapping[str, Value]) -> bool:
     """Whether the views show the newest version of every table, in this folder, as of `window`."""
-    path = warehouse_path(lake)
-    if not path.exists():
+    if not warehouse_path(lake).exists():
         return False
     pins = {name: lake.pin(name) for name in shown()}
     try:
-        with duckdb.connect(str(path), read_only=True) as con:
+        with views(lake) as con:
             seen = con.sql("SELECT state FROM main.freshness").fetchall()
-    except duckdb.Error:
+    except (duckdb.Error, FileNotFoundError):
         return False
     return seen == [(_state_hash(lake, pins, window),)]
 
@@ -83,12 +121,12 @@ def _state_hash(lake: Lake, pins: dict[str, Pinned], window: Mapping[str, Value]
 
 
 def _views(lake: Lake, pins: dict[str, Pinned], window: Mapping[str, Value]) -> dict[str, str]:
-    views = {name: scan(pinned.table, pinned.files()) for name, pinned in pins.items()}
+    made = {name: scan(pinned.table, pinned.files()) for name, pinned in pins.items()}
     for name, table in catalogue().items():
         if table.kind == "view" and name != "serve.current":
-            views[name] = render(sql.read_table(name), window)
-    views["serve.current"] = current_view(lake)
-    return views
+            made[name] = render(sql.read_table(name), window)
+    made["serve.current"] = current_view(lake)
+    return made
 
 
 def _current(lake: Lake, table: Table) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from tasks.places import Place
 from tasks.report import readings
 from tasks.report.questions import Row, answers
 from tasks.report.sketches import sketches
@@ -35,7 +36,7 @@ def render_night(con: duckdb.DuckDBPyConnection, ds: date) -> str:
     )
 
 
-def write_night(con: duckdb.DuckDBPyConnection, ds: date, folder: Path) -> Path:
+def write_night(con: duckdb.DuckDBPyConnection, ds: date, folder: Place) -> Place:
     """Write `folder/<ds>.html`."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{ds}.html"

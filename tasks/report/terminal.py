@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     # Both reach the models, and so torch; `--help` must not wait for that.
     from tasks.ingest.mend import Reread, Withdrawal
     from tasks.night import Outcome
+    from tasks.places import Place
 
 BATCH_ROWS = 10_000
 PLAIN_WIDTH = 160  # columns, where there is no terminal to ask
@@ -98,7 +98,7 @@ class Terminal:
             disable=not self.console.is_terminal,
         )
 
-    def outcome(self, outcome: "Outcome", warehouse: Path) -> int:
+    def outcome(self, outcome: "Outcome", warehouse: "Place") -> int:
         """How the night ended; returns the exit code."""
         if not outcome.is_old:
             with ask(warehouse.parent, _STAGES.format(outcome.run_id)) as stages:

@@ -19,6 +19,7 @@ from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.lake.warehouse import NO_ROWS, SLOTS, current_folder, current_pointer
+from tasks.places import Place, StorePath, known
 from tasks.progress import watcher
 from tasks.scratch import replacing
 from tasks.settings import Compute
@@ -27,6 +28,7 @@ SERVING = ("publish", "force", "rollback")
 BY_BACKFILL = "backfill "  # how `who` begins where a plan of a backfill decided
 DECIDING = "what is served"  # the lease of who decides about it
 SETTLE_SECONDS = 1.0  # in which a query has opened the slots and read the pointer
+STORE_SETTLE_SECONDS = 2.0  # the same where it opens them over a network
 ROW_GROUP = 20_480  # rows; a look-up of one user reads one group
 
 
@@ -229,17 +231,23 @@ def make_ready(s: Session, publication: Publication, still_ours: Callable[[], No
         _settle(current_folder(s.lake) / slot)
 
 
-def _is_newer(slot: Path, files: list[str]) -> bool:
+def _is_newer(slot: Place, files: list[str]) -> bool:
     """Whether a slot was written after the files of its release: nothing was erased since."""
-    return slot.stat().st_mtime > max(Path(path).stat().st_mtime for path in files)
+    made_of: list[Place] = [
+        known(path) if isinstance(slot, StorePath) else Path(path) for path in files
+    ]
+    return slot.stat().st_mtime > max(each.stat().st_mtime for each in made_of)
 
 
-def _settle(changed: Path) -> None:
+def _settle(changed: Place) -> None:
     """Wait until no query is left that knows what stood here before, and has not read all of it.
 
     A query that opened a slot before the new list was in it must not see a pointer to it, and one
     that read the pointer must find its slot as it was.
     """
+    if isinstance(changed, StorePath):  # its times are whole seconds of another clock
+        time.sleep(STORE_SETTLE_SECONDS)
+        return
     seen = changed.stat()
     age = time.time() - max(seen.st_mtime, seen.st_ctime)  # a rename changes the latter alone
     if age < SETTLE_SECONDS:

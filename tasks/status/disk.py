@@ -5,6 +5,7 @@ from pathlib import Path
 
 from expectations.catalogue import LAYERS, stored
 from tasks.lake.tables import Lake
+from tasks.places import Place, StorePath, size
 from tasks.status.records import Disk
 
 OTHERS = ("models", "reports")
@@ -23,8 +24,10 @@ def disk(lake: Lake) -> tuple[Disk, ...]:
     return tuple(found)
 
 
-def _size(folder: Path) -> tuple[int, int]:
+def _size(folder: Place) -> tuple[int, int]:
     """Bytes and number of the files below a folder; what goes meanwhile counts no more."""
+    if isinstance(folder, StorePath):
+        return size(folder)
     n_bytes, n_files, open_folders = 0, 0, [folder]
     while open_folders:
         try:

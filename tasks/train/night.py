@@ -18,6 +18,7 @@ import numpy as np
 from models.registry import load
 from tasks.estimate.quality import Quality
 from tasks.lake.session import Session, session
+from tasks.lake.warehouse import checkpoints_path, models_path
 from tasks.records import TableVersion
 from tasks.scratch import scratch
 from tasks.shop import Shop, name_positives, parameters, with_cut
@@ -78,7 +79,7 @@ def train_model(
             start = starts[1]
             best = first.best_epoch or None
             last = _fit(shop, name, everything, None, best, moved, start, until)
-        saved = registry.save(last, versions.folder(shop.lake))
+        saved = registry.save(last, models_path(shop.lake))
         pins = [str(pinned) for pinned in s.pins.values()]
     kept = versions.Kept(
         saved=saved,
@@ -190,7 +191,7 @@ def _fit(
         epochs=epochs,
         progress=lambda step: _tell(moved, purpose, step),
         checkpoints=Checkpoints(
-            folder=versions.folder(shop.lake) / name,
+            folder=checkpoints_path(shop.lake) / name,
             seconds=settings.checkpoint_seconds,
             steps=settings.checkpoint_steps,
             recipe=shop.recipe,

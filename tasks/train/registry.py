@@ -23,10 +23,12 @@ from torch import Tensor
 
 from models.registry import load as load_class
 from tasks.errors import TrainingError
-from tasks.scratch import making
+from tasks.lake.warehouse import MODEL_MARK
+from tasks.places import Place, StorePath
+from tasks.scratch import making, scratch
 from tasks.train.loop import Trained
 
-WEIGHTS, ABOUT = "weights.safetensors", "config.json"
+WEIGHTS, ABOUT = "weights.safetensors", MODEL_MARK
 USERS, ITEMS = "users.parquet", "items.parquet"
 
 
@@ -34,27 +36,44 @@ USERS, ITEMS = "users.parquet", "items.parquet"
 class SavedModel:
     """Where a model was saved and the name of what it is."""
 
-    path: Path
+    path: Place
     model: str
     model_version: str
 
 
-def save(trained: Trained, root: Path) -> SavedModel:
+def save(trained: Trained, root: Place) -> SavedModel:
     """Write the model under `root`; killed half way it leaves no version."""
     version = model_version(trained)
     folder = root / trained.name / version
-    if not folder.exists():
-        with making(folder) as beside:
+    if not is_whole(folder):
+        with making(folder, last=ABOUT) as beside:
             _write(trained, version, beside)
     return SavedModel(folder, trained.name, version)
 
 
-def load(folder: Path) -> Trained:
+def is_whole(folder: Place) -> bool:
+    """Whether a version lies there, all of it: what tells of it comes last."""
+    return (folder / ABOUT).exists()
+
+
+def load(folder: Place) -> Trained:
     """Read a model that `save` wrote.
 
     Raises:
         TrainingError: a file is missing, unreadable or not the one that was saved.
     """
+    if not isinstance(folder, StorePath):
+        return _load(folder)
+    with scratch("model") as copy:
+        try:
+            for path in folder.iterdir():
+                path.fetch(copy / path.name)
+        except OSError as error:
+            raise _damaged(folder, f"{type(error).__name__}: {error}") from error
+        return _load(copy)
+
+
+def _load(folder: Path) -> Trained:
     try:
         about = cast("dict[str, Any]", json.loads((folder / ABOUT).read_text()))
         trained = _read(about, folder)
@@ -145,7 +164,7 @@ def _read(about: dict[str, Any], folder: Path) -> Trained:
     )
 
 
-def _damaged(folder: Path, why: str) -> TrainingError:
+def _damaged(folder: Place, why: str) -> TrainingError:
     return TrainingError(
         f"the saved model cannot be used: {why}",
         where=str(folder),

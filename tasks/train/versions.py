@@ -5,13 +5,13 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import torch
 
 from tasks.estimate.quality import Quality
 from tasks.lake.tables import Lake, Pinned
+from tasks.lake.warehouse import models_path
 from tasks.records import TableVersion
 from tasks.train import registry
 from tasks.train.loop import Trained
@@ -29,11 +29,6 @@ class Kept:
     device: torch.device
     seconds: float  # that both trainings took
     began_at: str | None  # the model version it began at; None: at random weights
-
-
-def folder(lake: Lake) -> Path:
-    """Where models are kept."""
-    return lake.root.absolute() / "models"
 
 
 def note(lake: Lake, ds: date, release: str, kept: Kept) -> TableVersion:
@@ -93,8 +88,8 @@ def last_kept(lake: Lake, model: str, upto: date) -> SavedModel | None:
     for day in sorted((day for day in pinned.days() if day <= upto), reverse=True):
         rows = lake.rows(pinned, {"ds": day}).to_pylist()
         for row in sorted(rows, key=lambda row: row["kept_at"], reverse=True):
-            path = folder(lake) / model / row["model_version"]
-            if row["model"] == model and path.exists():
+            path = models_path(lake) / model / row["model_version"]
+            if row["model"] == model and registry.is_whole(path):
                 return SavedModel(path, model, row["model_version"])
     return None
 

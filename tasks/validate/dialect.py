@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.dialects import registry
 from sqlalchemy.types import NullType
 
+from tasks.lake.fetched import read_stores
 from tasks.lake.literals import identifier
 
 
@@ -26,6 +27,7 @@ class GxDialect(Dialect):
         """Connect, in UTC."""
         connection = super().connect(*args, **kwargs)
         connection.execute("SET TimeZone = 'UTC'")
+        read_stores(connection)
         connection.execute("SET parquet_metadata_cache = true")  # hundreds of queries, few files
         return connection
 

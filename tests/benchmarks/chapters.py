@@ -375,6 +375,21 @@ def backfills(results: Results) -> Chapter:
     return Chapter(Origin(), [Table(head, rows)], [goal, wall])
 
 
+def store(results: Results) -> Chapter:
+    """A night on an object store and on disk, by turns."""
+    columns = ("cpu_seconds", "seconds", "peak_mb")
+    rows: list[tuple[object, ...]] = [
+        (n, where, *(each[where][column] for column in columns))
+        for n, each in enumerate(results["rounds"], 1)
+        for where in ("disk", "store")
+    ]
+    where = results["machine"]
+    machine = f"{where['processor']}, {where['cores']} cores"
+    origin = Origin(machine, listed(results["versions"]), results["date"])
+    goal = Goal("CPU s on the store over disk, medians", results["ratio"], 1.5, True)
+    return Chapter(origin, [Table(("round", "where", "CPU s", "s", "MB at most"), rows)], [goal])
+
+
 def propensities(results: Results) -> Chapter:
     """Estimators of propensities against the truth: means over shops."""
     columns = ("naive", "ips", "snips", "mean_weight", "ess", "clipped", "mae")
@@ -400,6 +415,6 @@ CHAPTERS: dict[str, Callable[[Results], Chapter]] = {
         *(baselines, sasrec_quality, sasrec_speed, recbole_speed, topk),
         *(known_causes, causalrec_quality, causalrec_speed),
         *(known_truth, propensities, coat, gate_power),
-        *(night, nights, whole_night, ingest, growth, backfills),
+        *(night, nights, whole_night, ingest, growth, backfills, store),
     )
 }

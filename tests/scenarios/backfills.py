@@ -26,6 +26,7 @@ from tasks.errors import NightrankError, TrainingError
 from tasks.lake.connection import connect
 from tasks.lake.tables import Lake, scan
 from tasks.shop import Shop, open_shop
+from tests.disk import on_disk
 from tests.scenarios.nights import Place, leave_out_what_only_reads
 
 LISTS = ("serve.recommendations", "serve.shortfalls", "serve.trials")
@@ -48,7 +49,7 @@ def unchecked_work(connection: Any, alive: Any, shop: Shop, made: Plan, slot: in
 
     patch = pytest.MonkeyPatch()
     leave_out_what_only_reads(patch)
-    run_night, folder = module.run_night, running_folder(shop.settings.paths.lake)
+    run_night, folder = module.run_night, running_folder(on_disk(shop.settings.paths.lake))
     folder.mkdir(exist_ok=True)
 
     def marked(shop: Shop, made: Plan, ds: date, slot: int, run_id: str) -> Any:

@@ -10,16 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from expectations.catalogue import stored
 from flows.nightly import nightly
-from tasks import checks, night
+from tasks import checks, night, places
 from tasks.lake.connection import connect
 from tasks.lake.tables import Lake, scan
-from tasks.lake.warehouse import warehouse_path
 from tasks.night import Outcome, refresh
 from tasks.progress import watched_by
 from tasks.records import CheckResult
@@ -91,7 +90,7 @@ class Place:
 
     def ask(self, question: str) -> list[Any]:
         """Ask the file of views, as a plain client does."""
-        with connect(warehouse_path(Lake(self.lake)), read_only=True) as con:
+        with connect(self.lake / "warehouse.duckdb", read_only=True) as con:
             return con.sql(question).fetchall()
 
     def copy(self, root: Path) -> "Place":
@@ -125,12 +124,12 @@ def with_seventh_day(before: Place, sample: Path, root: Path) -> Place:
     return found(place, 0, 7, sample)
 
 
-def contents(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
+def contents(lake: places.Place) -> dict[str, list[tuple[Any, ...]]]:
     """Every table's rows, in order, without clocks; logs of runs left out: a rerun adds to them."""
     return {name: rows(lake, name) for name in stored() if name not in RUN_LOGS}
 
 
-def rows(lake: Path, name: str) -> list[tuple[Any, ...]]:
+def rows(lake: places.Place, name: str) -> list[tuple[Any, ...]]:
     """One table's rows, in order, without clocks and run ids."""
     pinned = Lake(lake).pin(name)
     kept = [c for c in pinned.table.column_names if c not in CLOCKS | RUNS]
@@ -139,6 +138,13 @@ def rows(lake: Path, name: str) -> list[tuple[Any, ...]]:
     with connect() as con:
         query = f"SELECT {', '.join(kept)} FROM ({scan(pinned.table, pinned.files())}) ORDER BY ALL"
         return con.sql(query).fetchall()
+
+
+class Runs(Protocol):
+    """A shop whose nights can be run."""
+
+    def run(self, ds: date | None = None) -> Outcome:
+        """Run a night as plain functions."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ class _Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _run_and_die(place: Place, ds: date | None, moment: Moment, is_checked: bool) -> None:
+def _run_and_die(place: Runs, ds: date | None, moment: Moment, is_checked: bool) -> None:
     _check(is_checked)
     killer = _Killer(moment)
     Lake.replace = killer.watch(Lake.replace)  # type: ignore[method-assign]
@@ -206,7 +212,7 @@ def _run_and_die(place: Place, ds: date | None, moment: Moment, is_checked: bool
         place.run(ds)
 
 
-def _run(place: Place, ds: date | None, is_checked: bool) -> None:
+def _run(place: Runs, ds: date | None, is_checked: bool) -> None:
     _check(is_checked)
     place.run(ds)
 
@@ -256,12 +262,12 @@ def count_writes(place: Place) -> dict[str, int]:
     return dict(counter.counts)
 
 
-def run_and_die(place: Place, ds: date | None, moment: Moment, *, is_checked: bool = True) -> int:
+def run_and_die(place: Runs, ds: date | None, moment: Moment, *, is_checked: bool = True) -> int:
     """Run a night in a process of its own that is killed at a moment; returns its exit code."""
     return in_process(_run_and_die, place, ds, moment, is_checked)
 
 
-def run_apart(place: Place, ds: date | None = None, *, is_checked: bool = True) -> int:
+def run_apart(place: Runs, ds: date | None = None, *, is_checked: bool = True) -> int:
     """Run a night in a process of its own; returns its exit code."""
     return in_process(_run, place, ds, is_checked)
 

@@ -27,6 +27,7 @@ from tasks.sample.world import sigmoid
 from tasks.settings import Propensity
 from tasks.shop import Shop, name_positives, open_shop, parameters
 from tasks.transform import build_increments, build_snapshot
+from tests.disk import on_disk
 
 Floats = npt.NDArray[np.float64]
 DAILY = (
@@ -278,7 +279,9 @@ def _slots(shop: Shop, settings: ShopSettings, truth: Truth) -> pl.DataFrame:
                 "ORDER BY ds, request_id, position"
             ).read_all()
         )
-    rows = rows.join(_devices(shop.landing), on="request_id", how="left", maintain_order="left")
+    rows = rows.join(
+        _devices(on_disk(shop.landing)), on="request_id", how="left", maintain_order="left"
+    )
     rows = rows.join(
         truth.table("examination"), on=["position", "device"], how="left", maintain_order="left"
     )

@@ -17,6 +17,7 @@ from tasks.lake.connection import connect
 from tasks.lake.tables import Lake, Partition
 from tasks.lake.warehouse import warehouse_path
 from tasks.shop import Shop, open_shop
+from tests.disk import on_disk
 from tests.scenarios.nights import Place, contents, day, leave_out_what_only_reads
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
@@ -69,7 +70,7 @@ def test_files_that_nobody_needs_go_when_they_are_old(kept: Place) -> None:
 
 def test_readers_of_the_views_of_before_go_on(kept: Place) -> None:
     place = shop(kept)
-    with connect(warehouse_path(place.lake), read_only=True) as reader:
+    with connect(on_disk(warehouse_path(place.lake)), read_only=True) as reader:
         rows = reader.sql("SELECT count(*) FROM ops.stages").fetchall()
         place.lake.append("ops.stages", {"ds": day(5)}, [])  # its file is another one now
         list(housekeep(place))

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import SettingsError
-from tasks.settings import Settings, load_settings, parse_day
+from tasks.settings import Frozen, Settings, load_settings, parse_day
+from tasks.stores import Storage
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,3 +49,10 @@ def test_a_day_is_written_as_iso() -> None:
     assert parse_day("2026-01-25").day == 25
     with pytest.raises(SettingsError, match="is no date"):
         parse_day("25.1.2026")
+
+
+def test_prefect_can_look_through_all_settings() -> None:
+    """It takes every record apart as a mapping, which a method of ours named keys would break."""
+    for record in (Settings(), *dict(Settings()).values()):
+        if isinstance(record, Frozen | Storage):
+            assert set(dict(record)) == set(type(record).model_fields)

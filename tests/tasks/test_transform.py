@@ -19,6 +19,7 @@ from tasks.lake.tables import Lake
 from tasks.settings import Compute, Propensity
 from tasks.shop import Parameters
 from tasks.transform import build_increments, build_snapshot, stale_days
+from tests.disk import on_disk
 
 DAYS = [date(2026, 1, 5) + timedelta(days=n) for n in range(6)]
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = DAYS[:4]
@@ -112,7 +113,7 @@ def lake(tmp_path: Path) -> Lake:
 def test_days_whose_rows_are_lost_are_built_again(lake: Lake) -> None:
     build(lake, WEDNESDAY, DAILY)
     whole = content(lake, DAILY)
-    shutil.rmtree(lake.path(DAILY))
+    shutil.rmtree(on_disk(lake.path(DAILY)))
     assert stale(lake, DAILY, WEDNESDAY) == [MONDAY, TUESDAY, WEDNESDAY]
     build(lake, WEDNESDAY, DAILY)
     assert content(lake, DAILY) == whole
@@ -121,7 +122,7 @@ def test_days_whose_rows_are_lost_are_built_again(lake: Lake) -> None:
 def test_a_lake_that_was_moved_is_not_stale(lake: Lake, tmp_path: Path) -> None:
     build(lake, WEDNESDAY, DAILY)
     moved = Lake(tmp_path.with_name(f"{tmp_path.name}-moved"))
-    shutil.copytree(lake.root, moved.root)
+    shutil.copytree(on_disk(lake.root), on_disk(moved.root))
     assert stale(moved, DAILY, WEDNESDAY) == []
 
 

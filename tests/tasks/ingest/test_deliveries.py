@@ -1,8 +1,11 @@
 """Which file a landed file is: returned to what it was, renamed, copied, mended in its mapping."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
+from tests.disk import on_disk
 from tests.tasks.ingest.conftest import (
     DATED,
     LANDED_AT,
@@ -14,6 +17,19 @@ from tests.tasks.ingest.conftest import (
     event,
     lines,
 )
+
+
+@pytest.mark.parametrize("is_young", [True, False], ids=["young", "old"])
+def test_a_file_that_changes_within_the_second_in_which_it_was_read(
+    tiny: TinyShop, is_young: bool
+) -> None:
+    """Times of stores are whole seconds, so neither size nor time need tell of a young file."""
+    at = datetime.now(UTC).replace(microsecond=0) if is_young else LANDED_AT
+    for item in ("tea", "oil"):
+        tiny.land("events/a.jsonl", lines(event(1, i=item)), at)
+        tiny.ingest()
+    current = "SELECT item_id FROM clean.events WHERE superseded_at IS NULL"
+    assert tiny.query(current) == [("oil" if is_young else "tea",)]
 
 
 def csv_shop(new_shop: NewShop, **source: Any) -> TinyShop:
@@ -62,7 +78,8 @@ def test_a_renamed_file_whose_mapping_was_mended_again_is_still_one_file(new_sho
     content = f"u,i,t,v,w\nanna,tea,{NOON},3,4\n"
     tiny.land("events/a.csv", content)
     tiny.ingest()
-    (tiny.shop.landing / "events/a.csv").rename(tiny.shop.landing / "events/b.csv")
+    landing = on_disk(tiny.shop.landing)
+    (landing / "events/a.csv").rename(landing / "events/b.csv")
     for column in ("v", "w"):
         tiny.sources["events"]["columns"]["value"] = column
         tiny.ingest()
@@ -76,7 +93,8 @@ def test_the_old_name_of_a_renamed_file_has_an_account_of_its_own(new_shop: NewS
     content = f"u,i,t,v\nanna,tea,{NOON},3\n"
     tiny.land("events/a.csv", content)
     tiny.ingest()
-    (tiny.shop.landing / "events/a.csv").rename(tiny.shop.landing / "events/b.csv")
+    landing = on_disk(tiny.shop.landing)
+    (landing / "events/a.csv").rename(landing / "events/b.csv")
     tiny.sources["events"]["columns"]["value"] = "v"
     tiny.ingest()
     tiny.land("events/a.csv", content)

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from tasks.errors import ConflictError
 from tasks.lake import opened
 from tasks.lake.tables import Lake
+from tests.disk import on_disk
 
 NAME = "ops.nights"
 MONDAY = date(2026, 1, 5)
@@ -117,7 +118,7 @@ def test_a_folder_that_is_no_longer_the_same(
     other = Lake(tmp_path / "other")
     write(lake, "ours")
     write(other, "another's")
-    change(lake.root, other.root)
+    change(on_disk(lake.root), on_disk(other.root))
     assert texts(lake) == found
     assert write(lake, "after") == len(found) + 1
 

@@ -10,6 +10,7 @@ from expectations.catalogue import catalogue
 from tasks.lake.connection import connect
 from tasks.lake.tables import Lake
 from tasks.lake.warehouse import is_fresh, no_window, rebuild, warehouse_path
+from tests.disk import on_disk
 from tests.tasks.lake.test_tables import MONDAY, night
 
 
@@ -17,7 +18,7 @@ def test_every_table_of_the_catalogue_is_a_view_of_its_columns(tmp_path: Path) -
     """But those that change while runs go on: the file of views would be behind them at once."""
     lake = Lake(tmp_path)
     rebuild(lake, no_window())
-    with connect(warehouse_path(lake), read_only=True) as con:
+    with connect(on_disk(warehouse_path(lake)), read_only=True) as con:
         for name, table in catalogue().items():
             if table.kind != "state":
                 assert con.sql(f"FROM {name}").columns == list(table.column_names), name
@@ -48,11 +49,11 @@ def test_a_reader_keeps_its_version_while_the_file_is_swapped(tmp_path: Path) ->
     lake = Lake(tmp_path)
     lake.append("ops.nights", {"ds": MONDAY}, [night("a")])
     rebuild(lake, no_window())
-    with connect(warehouse_path(lake), read_only=True) as old:
+    with connect(on_disk(warehouse_path(lake)), read_only=True) as old:
         lake.append("ops.nights", {"ds": MONDAY}, [night("b")])
         rebuild(lake, no_window())
         assert old.sql("SELECT count(*) FROM ops.nights").fetchall() == [(1,)]
-    with connect(warehouse_path(lake), read_only=True) as new:
+    with connect(on_disk(warehouse_path(lake)), read_only=True) as new:
         assert new.sql("SELECT count(*) FROM ops.nights").fetchall() == [(2,)]
 
 
@@ -73,7 +74,7 @@ def test_it_cannot_be_written_through(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     rebuild(lake, no_window())
     with (
-        connect(warehouse_path(lake), read_only=True) as con,
+        connect(on_disk(warehouse_path(lake)), read_only=True) as con,
         pytest.raises(duckdb.InvalidInputException),
     ):
         con.execute("CREATE TABLE x (y INTEGER)")

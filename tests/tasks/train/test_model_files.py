@@ -11,6 +11,7 @@ from tasks.errors import TrainingError
 from tasks.train import registry
 from tasks.train.arrays import Interactions
 from tasks.train.loop import Trained, train
+from tests.disk import on_disk
 from tests.tasks.train.planted import data_and_holdout
 
 
@@ -44,9 +45,9 @@ def test_a_model_comes_back_whole(trained: Trained, tmp_path: Path) -> None:
 
 def test_saving_twice_is_saving_once(trained: Trained, tmp_path: Path) -> None:
     first = registry.save(trained, tmp_path)
-    files = {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
+    files = {path: path.stat().st_mtime_ns for path in on_disk(first.path).iterdir()}
     assert registry.save(trained, tmp_path) == first
-    assert {path: path.stat().st_mtime_ns for path in first.path.iterdir()} == files
+    assert {path: path.stat().st_mtime_ns for path in on_disk(first.path).iterdir()} == files
     assert [path.name for path in first.path.parent.iterdir()] == [first.model_version]
 
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from tasks.lake.warehouse import models_path
 from tasks.shop import Shop, open_shop
 from tasks.train import registry, versions
 from tasks.train.night import train_model
 from tasks.train.registry import SavedModel
+from tests.disk import on_disk
 from tests.scenarios.nights import Place, day, rows
 
 DS = day(5)
@@ -83,7 +85,7 @@ def test_a_night_that_was_killed_goes_on_where_it_was(
 
     with pytest.raises(StoppedError):
         trained(shop, moved)
-    folder = versions.folder(shop.lake) / "bpr"
+    folder = on_disk(models_path(shop.lake)) / "bpr"
     (left,) = folder.glob(".training-*")
     assert left.stat().st_size > 0
     saved = trained(shop, moved)

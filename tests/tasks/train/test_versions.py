@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tasks.lake.tables import Lake
+from tasks.lake.warehouse import models_path
 from tasks.train import registry, versions
 from tasks.train.loop import Trained, train
 from tasks.train.registry import SavedModel
@@ -38,7 +39,7 @@ def test_a_rerun_takes_the_place_and_another_release_stands_beside(
     trained: Trained, tmp_path: Path
 ) -> None:
     lake, ds = Lake(tmp_path), date(2026, 1, 5)
-    saved = registry.save(trained, versions.folder(lake))
+    saved = registry.save(trained, models_path(lake))
     for release in ("r2", "r1", "r2"):
         versions.note(lake, ds, release, kept(saved, trained))
     versions.note(lake, ds, "r2", kept(replace(saved, model="ease"), trained))
@@ -58,7 +59,7 @@ def test_the_last_kept_is_of_that_model_not_later_and_still_there(
     trained: Trained, tmp_path: Path
 ) -> None:
     lake = Lake(tmp_path)
-    real = registry.save(trained, versions.folder(lake))
+    real = registry.save(trained, models_path(lake))
     gone = replace(real, model_version="gone")
     for number, saved in ((3, real), (5, gone), (8, real)):
         versions.note(lake, date(2026, 1, number), f"r{number}", kept(saved, trained))

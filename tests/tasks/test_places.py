@@ -1,0 +1,184 @@
+"""Places of a store do as paths do; and what a store refuses is told with its cause and setting."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import SettingsError, StorageError
+from tasks.places import (
+    Place,
+    StorePath,
+    entries,
+    known,
+    place_of,
+    reached_by,
+    remove,
+    size,
+    try_store,
+)
+from tasks.scratch import making, replacing
+from tasks.settings import Settings, check
+from tasks.stores import Storage, StoreError, UnreachableError
+from tests.stores import OWNER, READER, STRANGER, Server, proxied, set_keys
+
+FILES = ("events/dt=2026-01-05/a.jsonl", "events/dt=2026-01-06/b.jsonl.gz", "events/_c/d.jsonl")
+
+
+@pytest.fixture(params=["disk", "store"])
+def folder(request: pytest.FixtureRequest, store: Server, tmp_path: Path) -> Place:
+    return tmp_path / "f" if request.param == "disk" else store.at(tmp_path.name)
+
+
+def laid(folder: Place) -> Place:
+    for number, name in enumerate(FILES):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * (number + 1))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("events/dt=*/*.jsonl*", FILES[:2]),
+        ("events/*/*.jsonl", (FILES[0], FILES[2])),
+        ("**/*.gz", FILES[1:2]),
+        ("events/dt=2026-01-0[6-9]/*", FILES[1:2]),
+        ("**/*", FILES),
+        ("*.jsonl", ()),
+        (FILES[0], FILES[:1]),
+    ],
+)
+def test_a_pattern_finds_the_same_files(
+    folder: Place, pattern: str, found: tuple[str, ...]
+) -> None:
+    laid(folder)
+    assert {entry.path for entry in entries(folder, pattern)} == set(found)
+
+
+def test_what_is_there(folder: Place) -> None:
+    assert not folder.exists()
+    laid(folder)
+    assert (folder.exists(), (folder / "events").is_dir()) == (True, True)
+    assert ((folder / "event").exists(), (folder / "events").is_file()) == (False, False)
+    assert (folder / FILES[1]).read_bytes() == b"xx"
+    assert size(folder) == (6, 3)
+    assert {each.name for each in (folder / "events").iterdir()} == {
+        "dt=2026-01-05",
+        "dt=2026-01-06",
+        "_c",
+    }
+    assert (folder / FILES[0]).stat().st_size == 1
+    (folder / FILES[0]).unlink()
+    (folder / FILES[0]).unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        (folder / FILES[0]).read_text()
+    remove(folder)
+    remove(folder)
+    assert not folder.exists()
+
+
+def test_a_file_comes_into_its_place_whole_or_not_at_all(folder: Place) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "list"
+    with replacing(target) as beside:
+        beside.write_text("first")
+    with pytest.raises(ZeroDivisionError), replacing(target) as beside:
+        beside.write_text(f"half{1 // 0}")
+    assert target.read_text() == "first"
+    with making(folder / "model", last="about") as made:
+        (made / "about").write_text("a")
+        (made / "weights").write_text("w")
+    assert {each.path for each in entries(folder)} == {"list", "model/about", "model/weights"}
+
+
+def test_a_large_file_is_read_in_pieces(store: Server, tmp_path: Path) -> None:
+    place, data = store.at(tmp_path.name, "large"), bytes(range(256)) * 80_000
+    place.write_bytes(data)
+    assert len(list(place.pieces())) > 1
+    place.fetch(tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == place.read_bytes() == data
+
+
+def test_a_place_passes_to_another_process_without_its_keys(store: Server) -> None:
+    place = store.at("a", "b")
+    told = pickle.dumps(place)
+    assert not [key for key in OWNER if key.encode() in told]
+    assert pickle.loads(told) == place
+    assert known(str(place)) == place
+    assert OWNER[1] not in repr(place) + repr(store.storage) + str(place)
+
+
+def test_places_by_name(tmp_path: Path) -> None:
+    assert place_of(str(tmp_path)) == tmp_path
+    assert str(place_of("s3://shop//a/b/")) == "s3://shop/a/b"
+    assert str(place_of("s3://shop").parent) == "s3://shop"
+    for wrong in ("s3://", "s3://UPPER/x", "s3://shop/../x", ""):
+        with pytest.raises(ValueError, match=r"name|place"):
+            place_of(wrong)
+
+
+def test_settings_reach_their_places() -> None:
+    told = {"paths": {"lake": "s3://shop/lake"}, "storage": {"endpoint": "https://a.b:9000"}}
+    found = check(Settings, told, where="x").paths.lake
+    assert isinstance(found, StorePath)
+    assert found.reached.endpoint == "https://a.b:9000"
+    for wrong in ({"endpoint": "ftp://a"}, {"endpoint": "http://key:word@a"}, {"secret": "a-b"}):
+        with pytest.raises(SettingsError):
+            check(Settings, {"storage": wrong}, where="x")
+
+
+def test_a_good_store_is_told_from_one_without_conditional_puts(store: Server) -> None:
+    assert abs(try_store(store.at("good"))) < 5
+    assert not store.at("good").exists()
+    with proxied(store, forgets=True) as endpoint:
+        place = reached_by(Storage(endpoint=endpoint), store.at("bad"))
+        assert isinstance(place, StorePath)
+        with pytest.raises(StoreError, match="no conditional put") as caught:
+            try_store(place)
+    assert "storage.endpoint" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("keys", "what", "fix"),
+    [
+        (STRANGER, "does not know the key in AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        ((OWNER[0], STRANGER[1]), "refuses the secret in AWS_SECRET_ACCESS_KEY", "storage.secret"),
+        (READER, "may not do this", "write"),
+    ],
+    ids=["no such key", "another secret", "may only read"],
+)
+def test_a_key_that_is_refused(
+    store: Server, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, str], what: str, fix: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
+    with pytest.raises(StoreError) as caught:
+        try_store(store.at("refused"))
+    assert what in caught.value.what
+    assert fix in caught.value.fix
+    assert not [key for key in keys if key in str(caught.value)]
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__  # a traceback quotes nothing of the answer
+
+
+def test_no_bucket_no_key_and_no_answer(store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="no such bucket"):
+        try_store(StorePath("nowhere", "lake", store.storage))
+    gone = StorePath("shop", "lake", Storage(endpoint="http://127.0.0.1:9"))
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9 does not answer") as caught:
+        try_store(gone)
+    assert isinstance(caught.value, StorageError)
+    assert pickle.loads(pickle.dumps(caught.value)).fix == caught.value.fix
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(SettingsError, match="AWS_SECRET_ACCESS_KEY is not set"):
+        try_store(store.at("refused"))
+
+
+def test_keys_of_other_names(store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_KEY", OWNER[0])
+    monkeypatch.setenv("SHOP_SECRET", OWNER[1])
+    set_keys(STRANGER)
+    named = Storage(endpoint=store.endpoint, key="SHOP_KEY", secret="SHOP_SECRET")
+    assert try_store(StorePath("shop", "named", named)) is not None
