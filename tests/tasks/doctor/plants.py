@@ -323,13 +323,15 @@ def server_of_mail_that_is_not_there(place: Place, patch: pytest.MonkeyPatch) ->
 
 @planted("alerts", r"settings\.toml: alerts\.mail\.starttls = false")
 def server_of_mail_that_does_not_encrypt(place: Place, patch: pytest.MonkeyPatch) -> Mend:
-    until = ExitStack()
+    until = ExitStack()  # the server lives for as long as what mends does
     port, _ = until.enter_context(mailbox())
-    text = place.settings.read_text()
     _mail(place, port=port, more="starttls = true\n")
-    without = place.settings.read_text().replace("starttls = true\n", "")
-    assert without != text
-    return lambda fix: _write(place.settings, without)
+
+    def mend(fix: str, until: ExitStack = until) -> None:
+        text = place.settings.read_text()
+        place.settings.write_text(text.replace("starttls = true", "starttls = false"))
+
+    return mend
 
 
 def _mail(place: Place, port: int, more: str = "") -> Mend:
