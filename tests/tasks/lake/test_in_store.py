@@ -33,7 +33,7 @@ from tasks.serve.publications import point
 from tasks.stores import Storage
 from tasks.train import registry
 from tasks.train.loop import train
-from tests.stores import READER, Server, proxied
+from tests.stores import OWNER, READER, Server, proxied, set_keys
 from tests.tasks.train.planted import data_and_holdout
 
 NAME = "ops.nights"
@@ -61,6 +61,7 @@ def lake(store: Server, tmp_path: Path) -> Lake:
 
 def _add(root: StorePath, number: int, start: Any) -> None:
     """Two of the writers meet at one partition, between their reading and their writing."""
+    set_keys(OWNER)  # it comes of a process that may be older than the store
     lake, ds = Lake(root), MONDAY if number < 2 else date(2026, 1, 10 + number)
     tries = []
 
