@@ -274,18 +274,24 @@ def run_apart(place: Runs, ds: date | None = None, *, is_checked: bool = True) -
 
 def in_process(work: Callable[..., None], *args: Any) -> int:
     """Do some work in a process that starts clean but has its imports done."""
-    process = _PROCESSES.Process(target=work, args=args)
-    process.start()
+    process = start(work, *args)
     process.join()
     assert process.exitcode is not None
-    return process.exitcode
+    return int(process.exitcode)
 
 
 def start(work: Callable[..., None], *args: Any) -> Any:
     """The same, without waiting for it."""
-    process = _PROCESSES.Process(target=work, args=args)
+    process = _PROCESSES.Process(target=_as_here, args=(dict(os.environ), work, *args))
     process.start()
     return process
+
+
+def _as_here(environment: dict[str, str], work: Callable[..., None], *args: Any) -> None:
+    """The process it comes of may be older than what stands in the environment here."""
+    os.environ.clear()
+    os.environ.update(environment)
+    work(*args)
 
 
 def barrier(n_processes: int) -> Any:
