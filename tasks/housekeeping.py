@@ -17,10 +17,10 @@ from tasks.backfill.plan import plans_folder
 from tasks.estimate.propensities import steps
 from tasks.lake.session import session
 from tasks.lake.tables import Lake, Partition, Pinned, partition_of
-from tasks.lake.upkeep import keep_up, size
+from tasks.lake.upkeep import keep_up
 from tasks.lake.warehouse import MODEL_MARK, checkpoints_path, models_path, reports_path
 from tasks.night import refresh
-from tasks.places import Entry, Place, StorePath, entries, remove
+from tasks.places import Entry, Place, StorePath, entries, remove, size
 from tasks.serve.publications import history, served
 from tasks.shop import Shop
 
@@ -75,9 +75,10 @@ def _inputs_of_increments(shop: Shop) -> set[str]:
 
 def _sweep_plans(lake: Lake) -> Chore:
     """What dead runs of backfills left: their nights wait again, folders nobody needs go."""
-    before = size(plans_folder(lake))
+    before = size(plans_folder(lake))[0]
     said = sweep(lake)
-    return Chore("plans of backfills", f"{len(said)} put right", before, size(plans_folder(lake)))
+    after = size(plans_folder(lake))[0]
+    return Chore("plans of backfills", f"{len(said)} put right", before, after)
 
 
 def _drop_old(shop: Shop, now: datetime, keep: timedelta) -> Iterator[Chore]:
@@ -155,7 +156,7 @@ def _models(lake: Lake) -> Iterator[tuple[Place, list[Entry]]]:
         for path in models.glob("*/*"):
             if path.is_dir() and not path.name.startswith("."):
                 made_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-                yield path, [Entry("", size(path), made_at)]
+                yield path, [Entry("", size(path)[0], made_at)]
         return
     by_folder: dict[str, list[Entry]] = {}
     for entry in entries(models):
@@ -175,7 +176,7 @@ def _drop_pages(shop: Shop) -> Chore:
     """Pages of old dates; `nightrank report --ds` makes one anew."""
     newest = max(shop.lake.pin("ops.nights").days(), default=None)
     folder, n_gone = reports_path(shop.lake), 0
-    before = size(folder)
+    before = size(folder)[0]
     pages: list[Place] = [*folder.glob("*.html")]
     for page in pages:
         with suppress(ValueError):  # not a page of a night
@@ -183,7 +184,7 @@ def _drop_pages(shop: Shop) -> Chore:
             if newest and (newest - day).days > shop.settings.housekeeping.report_days:
                 page.unlink(missing_ok=True)
                 n_gone += 1
-    return Chore("pages", f"{n_gone} removed", before, size(folder))
+    return Chore("pages", f"{n_gone} removed", before, size(folder)[0])
 
 
 def _drop_left(lake: Lake, now: datetime, keep: timedelta) -> Chore:
@@ -192,7 +193,7 @@ def _drop_left(lake: Lake, now: datetime, keep: timedelta) -> Chore:
     for pattern in LEFT_BY_KILLED:
         for left in checkpoints_path(lake).glob(pattern):
             if now.timestamp() - left.stat().st_mtime > keep.total_seconds():
-                n_bytes += size(left) if left.is_dir() else left.stat().st_size
+                n_bytes += size(left)[0] if left.is_dir() else left.stat().st_size
                 n_gone += 1
                 remove(left)
     for half, found in _half_models(lake):

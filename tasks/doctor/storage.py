@@ -50,27 +50,28 @@ def folder(case: Case) -> Iterator[Finding]:
             "system that is mounted to be written; or name another: --lake",
         )
         return
-    if abs(skew) > SKEW:
-        way = "ahead" if skew > 0 else "behind"
-        yield warning(
-            f"the clock of the file system is {abs(skew):,.0f} s {way}",
-            "set the clock of this machine and of the file server by NTP",
-        )
-    else:
-        yield fine(f"{root} can be written, synced, renamed over and read")
+    yield _of_clock(skew, "the file system", "the file server") or fine(
+        f"{root} can be written, synced, renamed over and read"
+    )
 
 
 def store(root: StorePath) -> Iterator[Finding]:
     """Keys, bucket, writing, the conditional put, removing, and the store's clock."""
     skew = try_store(root)
-    if abs(skew) > SKEW:
-        way = "ahead" if skew > 0 else "behind"
-        yield warning(
-            f"the clock of {root.reached.address} is {abs(skew):,.0f} s {way}",
-            "set the clock of this machine and of the store by NTP",
-        )
-    else:
-        yield fine(f"{root} can be listed, written, read and removed, and put to conditionally")
+    yield _of_clock(skew, root.reached.address, "the store") or fine(
+        f"{root} can be listed, written, read and removed, and put to conditionally"
+    )
+
+
+def _of_clock(skew: float, whose: str, other: str) -> Finding | None:
+    """A warning where storage's clock is too far from ours."""
+    if abs(skew) <= SKEW:
+        return None
+    way = "ahead" if skew > 0 else "behind"
+    return warning(
+        f"the clock of {whose} is {abs(skew):,.0f} s {way}",
+        f"set the clock of this machine and of {other} by NTP",
+    )
 
 
 def _there(root: Path) -> Path:

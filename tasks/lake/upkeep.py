@@ -14,8 +14,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from tasks.errors import StorageError, on_one_line
 from tasks.lake import opened
 from tasks.lake.tables import Lake, partition_of, writing
-from tasks.places import Place, StorePath
-from tasks.places import size as size_of
+from tasks.places import Place, StorePath, size
 from tasks.stores import refusal
 
 SMALL = 32 * 2**20  # bytes; files below it are put together, up to LARGE
@@ -42,7 +41,7 @@ def keep_up(lake: Lake, name: str, keep: timedelta, *, compacts: bool = True) ->
     """
     lake.pin(name)  # made, where it is not there yet
     folder = lake.path(name)
-    before = size(folder)
+    before = size(folder)[0]
     try:
         n_compacted = _compact(opened.table(folder), name) if compacts else 0
         n_removed = _vacuum(opened.table(folder), keep)
@@ -56,7 +55,7 @@ def keep_up(lake: Lake, name: str, keep: timedelta, *, compacts: bool = True) ->
             unchanged="no row was changed",
             fix="check space and permissions under paths.lake, then run the command again",
         ) from error
-    return Kept(name, n_compacted, n_removed, before, size(folder))
+    return Kept(name, n_compacted, n_removed, before, size(folder)[0])
 
 
 def _compact(delta: DeltaTable, name: str) -> int:
@@ -98,16 +97,3 @@ def _shorten_log(folder: Place) -> None:
     if not checkpoint.exists():
         delta.create_checkpoint()
     delta.cleanup_metadata()
-
-
-def size(folder: Place) -> int:
-    """Bytes of all files below a folder."""
-    if isinstance(folder, StorePath):
-        return size_of(folder)[0]
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # it went meanwhile
-            continue
-    return total

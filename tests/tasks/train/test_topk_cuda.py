@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 from tasks.train.csr import from_keys
 from tasks.train.topk import TopK, joined, top_k
 from tasks.train.topk_cuda import iter_lists_on
+from tests.threads import one_thread  # noqa: F401  a fixture
 
 Array = np.ndarray
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -16,15 +15,6 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 def whole(device: str, users: Array, items: Array, k: int, **more: object) -> TopK:
     return joined(iter_lists_on(torch.device(device), users, items, k, **more), k)  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads of torch that wait for each other's cores cost more than these small products."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("device", DEVICES)
