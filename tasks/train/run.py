@@ -146,6 +146,7 @@ class GradientRun:
 
     def _measure(self, measure: Measure) -> None:
         """Measure the weights that the model has, and keep them if they are the best."""
+        self._refuse_strange_weights()
         self.model.eval()
         so_far = self.so_far
         so_far.ndcgs.append(measure(self.feed))
@@ -153,8 +154,7 @@ class GradientRun:
             so_far.best_epoch, self.best = len(so_far.ndcgs), self._weights()
 
     def _finish(self) -> None:
-        if not all(bool(each.isfinite().all()) for each in self.model.parameters()):
-            self._diverged(len(self.so_far.losses), "weights became NaN or infinite")
+        self._refuse_strange_weights()
         self.feed.settle()
         if self.checkpoint is not None:
             self.checkpoint.remove()
@@ -239,6 +239,11 @@ class GradientRun:
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+    def _refuse_strange_weights(self) -> None:
+        """The last step of an epoch has no loss after it that could tell."""
+        if not all(bool(each.isfinite().all()) for each in self.model.parameters()):
+            self._diverged(len(self.so_far.losses), "weights became NaN or infinite")
 
     def _diverged(self, epoch: int, what: str) -> NoReturn:
         if self.checkpoint is not None:

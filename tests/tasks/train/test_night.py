@@ -95,6 +95,20 @@ def test_a_night_that_was_killed_goes_on_where_it_was(
     assert not list(folder.glob(".training-*"))
 
 
+def test_days_after_the_cut_are_learnt_from_though_nothing_new_could_be_found_in_them(
+    one_night: Place, tmp_path: Path
+) -> None:
+    place = one_night.copy(tmp_path / "shop")
+    shop = shop_of(place)
+    where = {"ds": DS}
+    old = shop.lake.rows(shop.lake.pin("train.holdout"), where).to_pylist()
+    # somebody new, who has what others had before
+    shop.lake.put("train.holdout", where, [old[0] | {"user_id": "newcomer", "is_new": True}])
+    saved = trained(shop)
+    assert "newcomer" in registry.load(saved.path).users.to_pylist()
+    assert not any(row for row in rows(place.lake, "train.metrics") if "bpr" in row)
+
+
 def test_nights_begin_at_random_weights_unless_told_otherwise(
     cold: tuple[Place, SavedModel], tmp_path: Path
 ) -> None:
