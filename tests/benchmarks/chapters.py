@@ -172,7 +172,7 @@ def gpu(results: Results) -> Chapter:
 
 
 def _share(figures: Results) -> float:
-    return round(1 / figures["times_the_floor"], 3)
+    return round(1 / float(figures["times_the_floor"]), 3)
 
 
 def topk(results: Results) -> Chapter:

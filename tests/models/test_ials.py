@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -58,7 +60,7 @@ def test_another_seed_starts_elsewhere() -> None:
     "fields",
     [{"confidence": 1e30}, {"n_factors": 40, "regularisation": 1e-30, "exact": True}],
 )
-def test_what_cannot_be_solved_is_refused(fields: dict[str, object]) -> None:
+def test_what_cannot_be_solved_is_refused(fields: dict[str, Any]) -> None:
     why = "iALS: .+; raise regularisation or lower confidence"
     with pytest.raises(ModelError, match=why):
         fitted(random_positives(8, 6), **fields)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tasks.lake.tables import Partition
 from tasks.lake.warehouse import models_path
 from tasks.shop import Shop, open_shop
 from tasks.train import registry, versions
@@ -100,7 +101,7 @@ def test_days_after_the_cut_are_learnt_from_though_nothing_new_could_be_found_in
 ) -> None:
     place = one_night.copy(tmp_path / "shop")
     shop = shop_of(place)
-    where = {"ds": DS}
+    where: Partition = {"ds": DS}
     old = shop.lake.rows(shop.lake.pin("train.holdout"), where).to_pylist()
     # somebody new, who has what others had before
     shop.lake.put("train.holdout", where, [old[0] | {"user_id": "newcomer", "is_new": True}])
