@@ -73,8 +73,9 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.book
 
 gpu: $(READY)
-	$(BIN)/pytest tests/tasks/train/test_gpu.py
+	$(BIN)/pytest tests/tasks/train/test_gpu.py tests/tasks/train/test_topk_cuda.py
 	$(BIN)/python -m tests.benchmarks.gpu
+	$(BIN)/python -m tests.benchmarks.book
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
