@@ -327,25 +327,43 @@ def remove_folder(lake: Lake, plan_id: str) -> None:
 def cancel(shop: Shop, plan_id: str, patience: float = 60.0) -> Result:
     """Cancel a plan from anywhere: what waits is not begun, and what runs is stopped.
 
-    Waits until nothing of it runs. Raises UsageError where there is no such plan.
+    Waits until nothing of it runs; a plan that has ended stays as it is. Raises UsageError where
+    there is no such plan, BackfillError where whoever drives it does not stop in time.
     """
     lake = shop.lake
-    if not ledger.of_plan(lake, plan_id):
+    entries = ledger.of_plan(lake, plan_id)
+    if not entries:
         raise unknown(plan_id)
+    if all(each.has_ended for each in entries):
+        return Result(read(entries), tuple(entries))
     ledger.ask_to_cancel(lake, plan_id, "it was cancelled")
     until = time.monotonic() + patience
-    while _is_driven(lake, plan_id) and time.monotonic() < until:
+    while drivers := _drivers(lake, plan_id):
+        if time.monotonic() > until:
+            raise _goes_on(lake, plan_id, drivers, patience)
         time.sleep(LOOK_SECONDS)
     sweep(lake)
-    if not _is_driven(lake, plan_id):
-        remove_folder(lake, plan_id)
+    remove_folder(lake, plan_id)
     entries = ledger.of_plan(lake, plan_id)
     return Result(read(entries), tuple(entries), "it was cancelled")
 
 
-def _is_driven(lake: Lake, plan_id: str) -> bool:
+def _drivers(lake: Lake, plan_id: str) -> list[leases.Lease]:
     held = leases.holders(lake, plan_lease(plan_id))
-    return any(not each.is_dead() for each in held)
+    return [each for each in held if not each.is_dead()]
+
+
+def _goes_on(
+    lake: Lake, plan_id: str, drivers: list[leases.Lease], patience: float
+) -> BackfillError:
+    running = [str(each.ds) for each in ledger.of_plan(lake, plan_id) if each.state == "running"]
+    return BackfillError(
+        f"plan {plan_id} was asked to stop and has not after {patience:.0f} seconds; "
+        f"running: {', '.join(running) or 'no night'}",
+        where="; ".join(map(str, drivers)),
+        unchanged="what waited is cancelled; what runs stops as soon as it hears of it",
+        fix=f"look again with nightrank backfill --show {plan_id}, or end that process",
+    )
 
 
 def plans(lake: Lake) -> list[Result]:

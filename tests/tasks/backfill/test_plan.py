@@ -11,7 +11,7 @@ from tasks.backfill.apart import closes
 from tasks.backfill.driving import cancel, plan_lease, plans, sweep
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Planned, plans_folder, resume, with_models
-from tasks.errors import UsageError
+from tasks.errors import BackfillError, UsageError
 from tasks.lake import leases
 from tasks.serve.publications import Publication, note
 from tests.scenarios.daily import day
@@ -174,6 +174,32 @@ def test_a_plan_that_nobody_drives_is_cancelled_at_once(shop: History) -> None:
     assert {each.state for each in ledger.of_plan(lake, plan_id)} == {"waiting"}
     with pytest.raises(UsageError, match="no plan x"):
         cancel(shop.shop, "x")
+
+
+def test_a_plan_that_does_not_stop_is_not_told_as_cancelled(shop: History) -> None:
+    planned = shop.plan(1, 3)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    ledger.take(lake, plan_id, day(1), "mine", 1)
+    with (
+        leases.leased(lake, plan_lease(plan_id), "mine", leases.Terms("drives it")),
+        pytest.raises(BackfillError, match=f"running: {day(1)}\n") as told,
+    ):
+        cancel(shop.shop, plan_id, patience=0.0)
+    assert "drives it, run mine" in told.value.where
+    assert [each.state for each in ledger.of_plan(lake, plan_id)] == [
+        "running",
+        "cancelled",
+        "cancelled",
+    ]
+
+
+def test_a_plan_that_has_ended_cannot_be_cancelled_any_more(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    entries = write(shop, planned, done(planned.entries[0]), failed(planned.entries[1]))
+    result = cancel(shop.shop, planned.plan.plan_id)
+    assert (result.stopped, list(result.entries)) == (None, entries)
+    assert ledger.of_plan(shop.shop.lake, planned.plan.plan_id) == entries
 
 
 def test_a_file_without_a_date_counts_as_known_some_hours_longer(shop: History) -> None:
