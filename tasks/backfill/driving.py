@@ -18,6 +18,8 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+import duckdb
+
 from tasks.backfill import ledger
 from tasks.backfill.board import Board, board
 from tasks.backfill.ledger import Entry
@@ -198,7 +200,7 @@ class Driving:
                 self.is_lost = True
                 self.stop(error.what)
                 return
-            except NightrankError:
+            except (NightrankError, duckdb.Error, OSError):
                 continue  # a look that failed is made again
             if asked:
                 self.stop("somebody asked to cancel the plan")
@@ -293,19 +295,20 @@ def sweep(lake: Lake) -> list[str]:
 
     Returns a line for each thing that was found.
     """
+    folders = _folders(lake)  # first: one that is made meanwhile is of a plan that is not read yet
     by_plan = _by_plan(lake)
     driven = {each.name for each in leases.holders(lake) if not each.is_dead()}
     said = []
     for plan_id, entries in by_plan.items():
         if plan_lease(plan_id) in driven:
             continue
-        running = [each.ds for each in entries if each.state == "running"]
+        running = [each for each in entries if each.state == "running"]
         if running:
-            ledger.bury(lake, plan_id)
-            days = ", ".join(map(str, running))
+            ledger.bury(lake, plan_id, {each.run_id for each in running})
+            days = ", ".join(str(each.ds) for each in running)
             said.append(f"plan {plan_id}: the process that made {days} died; it waits")
     leases.bury(lake, plan_lease(""), lambda _: None)
-    for folder in _folders(lake):
+    for folder in folders:
         known = by_plan.get(folder, [])
         is_over = all(each.has_ended for each in known)
         if is_over and plan_lease(folder) not in driven:

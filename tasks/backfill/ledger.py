@@ -4,7 +4,7 @@ A night is written as running before its work begins and as ended after that has
 version of the table that was read: of two that would take one night, one does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from tasks.lake.tables import Lake, Pinned, arrow_schema
 
 TABLE = "ops.backfills"
 State = Literal["waiting", "running", "done", "failed", "cancelled", "empty"]
-ENDED: tuple[State, ...] = ("done", "failed", "empty")
 Change = Callable[["Entry"], "Entry"]
 
 
@@ -66,9 +65,14 @@ class Entry:
     cancel_asked_at: datetime | None = None
 
     @property
+    def is_judged(self) -> bool:
+        """It is done, and swapped in or kept aside; a plan may be left before that."""
+        return self.state == "done" and self.outcome is not None
+
+    @property
     def has_ended(self) -> bool:
         """Nothing more will become of it in this plan."""
-        return self.state in ENDED and (self.state != "done" or self.outcome is not None)
+        return self.is_judged or self.state in ("failed", "empty")
 
 
 def every(lake: Lake) -> list[Entry]:
@@ -168,11 +172,14 @@ def ready(lake: Lake, plan_id: str) -> list[Entry]:
     return change(lake, plan_id, waiting)
 
 
-def bury(lake: Lake, plan_id: str) -> list[Entry]:
-    """Nobody drives the plan: what is written as running is not, and waits."""
+def bury(lake: Lake, plan_id: str, run_ids: Collection[str | None]) -> list[Entry]:
+    """Of a plan that nobody drove: the nights that these runs had begun wait again.
+
+    Those that another run has begun since are its.
+    """
 
     def dead(each: Entry) -> Entry:
-        if each.state != "running":
+        if each.state != "running" or each.run_id not in run_ids:
             return each
         return replace(
             each,
