@@ -301,6 +301,18 @@ def test_dates_that_no_night_ran_for_are_told_with_their_command(one: Place) -> 
     assert both.mend_missing == f"nightrank backfill {day(2)} {day(4)} --missing"
 
 
+def test_a_date_that_a_backfill_has_made_is_missing_no_more(one: Place) -> None:
+    lake = opened(one).lake
+    row = lake.rows(lake.pin("ops.nights"), {"ds": day(5)}).to_pylist()[0]
+    lake.append("ops.nights", {"ds": day(1)}, [row | {"run_id": "first", "ds": day(1)}])
+    assert told(one).missing_nights == (day(2), day(3), day(4))
+    blank = dict.fromkeys(lake.schema("ops.backfills").names) | {"plan_id": "p"}
+    outcomes = {day(2): "swapped in", day(3): "kept aside", day(4): None}
+    rows = [blank | {"ds": ds, "state": "done", "outcome": each} for ds, each in outcomes.items()]
+    lake.put("ops.backfills", {"plan_id": "p"}, rows)
+    assert told(one).missing_nights == (day(4),)
+
+
 @pytest.mark.parametrize(("outcome", "code"), [("failed", 1), ("held", 3)])
 def test_the_last_night_failed_or_is_held(one: Place, outcome: str, code: int) -> None:
     lake = opened(one).lake
