@@ -290,23 +290,19 @@ def _stopped_by_signals(run: Driving) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def sweep(lake: Lake) -> list[str]:
-    """Put right what dead runs left: their running nights wait, folders nobody needs are gone.
+def bury(lake: Lake) -> list[str]:
+    """Put right what dead runs left in the table of plans: their running nights wait again.
 
-    Returns a line for each thing that was found.
+    Returns a line for each plan. Where none did nothing is written, not even an empty table.
     """
+    return _bury(lake, *_looked_at(lake))
+
+
+def sweep(lake: Lake) -> list[str]:
+    """The same, and remove the folders that nobody needs; a line for each thing that was found."""
     folders = _folders(lake)  # first: one that is made meanwhile is of a plan that is not read yet
-    by_plan = _by_plan(lake)
-    driven = {each.name for each in leases.holders(lake) if not each.is_dead()}
-    said = []
-    for plan_id, entries in by_plan.items():
-        if plan_lease(plan_id) in driven:
-            continue
-        running = [each for each in entries if each.state == "running"]
-        if running:
-            ledger.bury(lake, plan_id, {each.run_id for each in running})
-            days = ", ".join(str(each.ds) for each in running)
-            said.append(f"plan {plan_id}: the process that made {days} died; it waits")
+    by_plan, driven = _looked_at(lake)
+    said = _bury(lake, by_plan, driven)
     leases.bury(lake, plan_lease(""), lambda _: None)
     for folder in folders:
         known = by_plan.get(folder, [])
@@ -314,6 +310,24 @@ def sweep(lake: Lake) -> list[str]:
         if is_over and plan_lease(folder) not in driven:
             remove_folder(lake, folder)
             said.append(f"the folder of plan {folder}, which nobody needs, was removed")
+    return said
+
+
+def _looked_at(lake: Lake) -> tuple[dict[str, list[Entry]], set[str]]:
+    """All plans, and the leases of those that somebody drives; the plans are read first."""
+    as_it_is = replace(lake, only_read=True)
+    by_plan = _by_plan(as_it_is)
+    return by_plan, {each.name for each in leases.holders(as_it_is) if not each.is_dead()}
+
+
+def _bury(lake: Lake, by_plan: dict[str, list[Entry]], driven: set[str]) -> list[str]:
+    said = []
+    for plan_id, entries in by_plan.items():
+        running = {each.run_id for each in entries if each.state == "running"}
+        if running and plan_lease(plan_id) not in driven:
+            dead = ledger.bury(lake, plan_id, running)
+            days = ", ".join(str(each.ds) for each in dead)
+            said += [f"plan {plan_id}: the process that made {days} died; it waits"] if dead else []
     return said
 
 

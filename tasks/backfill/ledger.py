@@ -173,10 +173,11 @@ def ready(lake: Lake, plan_id: str) -> list[Entry]:
 
 
 def bury(lake: Lake, plan_id: str, run_ids: Collection[str | None]) -> list[Entry]:
-    """Of a plan that nobody drove: the nights that these runs had begun wait again.
+    """Of a plan that nobody drove: the nights that these runs had begun wait again; returns them.
 
-    Those that another run has begun since are its.
+    Those that have ended, or that another run has begun since, stay as they are.
     """
+    died = "the process that made it died"
 
     def dead(each: Entry) -> Entry:
         if each.state != "running" or each.run_id not in run_ids:
@@ -184,11 +185,12 @@ def bury(lake: Lake, plan_id: str, run_ids: Collection[str | None]) -> list[Entr
         return replace(
             each,
             state="waiting" if each.cancel_asked_at is None else "cancelled",
-            reason="the process that made it died",
+            reason=died,
             ended_at=datetime.now(UTC),
         )
 
-    return change(lake, plan_id, dead)
+    stands = change(lake, plan_id, dead)
+    return [each for each in stands if each.run_id in run_ids and each.reason == died]
 
 
 def ask_to_cancel(lake: Lake, plan_id: str, reason: str) -> list[Entry]:

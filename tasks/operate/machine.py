@@ -44,7 +44,7 @@ class Machine:
     pools: Sequence[str]
     deploy: Sequence[str]  # arguments of nightrank deploy
     say: Say
-    bury: Callable[[], Sequence[str]]  # notes the nights that died in the lake; a line for each
+    bury: Callable[[], Sequence[str]]  # notes in the lake what died there; a line for each
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     stopping: threading.Event = field(default_factory=threading.Event)
     children: list[Child] = field(default_factory=list)

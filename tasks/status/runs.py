@@ -88,7 +88,9 @@ def missing_nights(s: Session, newest: date | None) -> tuple[date, ...]:
         return ()
     made = {
         row[0]
-        for row in s.rows("SELECT ds FROM ops.backfills WHERE state = 'done' AND outcome IS NOT NULL")
+        for row in s.rows(
+            "SELECT ds FROM ops.backfills WHERE state = 'done' AND outcome IS NOT NULL"
+        )
     }
     days = s.lake.pin("clean.events").days().keys() - ended - made
     return tuple(sorted(day for day in days if min(ended) < day < newest))

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.backfill import ledger
 from tasks.backfill.apart import closes
-from tasks.backfill.driving import cancel, plan_lease, plans, sweep
+from tasks.backfill.driving import bury, cancel, plan_lease, plans, sweep
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Planned, plans_folder, resume, with_models
 from tasks.errors import BackfillError, UsageError
@@ -173,9 +173,9 @@ def test_nights_of_a_dead_run_wait_again_and_its_folder_stays(shop: History) -> 
     ledger.take(lake, plan_id, day(1), "mine", 1)
     (plans_folder(lake) / plan_id).mkdir(parents=True)
     with leases.leased(lake, plan_lease(plan_id), "mine", leases.Terms("drives it")):
-        assert sweep(lake) == []  # it lives
+        assert bury(lake) == sweep(lake) == []  # it lives
         assert ledger.of_plan(lake, plan_id)[0].state == "running"
-    (said,) = sweep(lake)
+    (said,) = bury(lake)
     assert "died" in said
     assert ledger.of_plan(lake, plan_id)[0].state == "waiting"
     assert (plans_folder(lake) / plan_id).exists()
@@ -189,8 +189,10 @@ def test_a_night_that_another_run_has_begun_since_is_not_taken_for_dead(shop: Hi
     ledger.take(lake, plan_id, day(1), "dead", 1)
     ledger.ready(lake, plan_id)  # somebody goes on with it, while another still looks
     ledger.take(lake, plan_id, day(1), "alive", 1)
-    assert ledger.bury(lake, plan_id, {"dead"})[0].state == "running"
-    assert ledger.bury(lake, plan_id, {"alive"})[0].state == "waiting"
+    assert ledger.bury(lake, plan_id, {"dead"}) == []
+    assert ledger.of_plan(lake, plan_id)[0].state == "running"
+    (dead,) = ledger.bury(lake, plan_id, {"alive"})
+    assert (dead.state, dead.reason) == ("waiting", "the process that made it died")
 
 
 def test_a_folder_that_nobody_needs_is_removed(shop: History) -> None:

@@ -16,6 +16,7 @@ import pytest
 from expectations.catalogue import stored
 from flows.cli import main
 from tasks import steps
+from tasks.backfill.driving import plan_lease
 from tasks.hours import look
 from tasks.ingest.landing import arrival
 from tasks.ingest.mend import withdraw
@@ -291,6 +292,20 @@ def test_a_plan_that_is_not_done_is_told(one: Place) -> None:
     assert (plan.nights, plan.first, plan.last) == ({"done": 1, "waiting": 2}, day(2), day(4))
     lake.put("ops.backfills", {"plan_id": "p"}, [row | {"state": "done"} for row in rows])
     assert told(one).backfills == ()
+
+
+def test_a_night_of_a_plan_that_died_is_not_told_as_running(
+    one: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = opened(one).lake
+    blank = dict.fromkeys(lake.schema("ops.backfills").names)
+    row = blank | {"plan_id": "p", "ds": day(2), "state": "running", "run_id": "dead"}
+    lake.put("ops.backfills", {"plan_id": "p"}, [row])
+    with leased(lake, plan_lease("p"), "alive", Terms("drives it")):
+        main(shop(one, "status", "--format", "json"))
+        assert json.loads(capsys.readouterr().out)["backfills"][0]["nights"] == {"running": 1}
+    main(shop(one, "status", "--format", "json"))
+    assert json.loads(capsys.readouterr().out)["backfills"][0]["nights"] == {"waiting": 1}
 
 
 def test_dates_that_no_night_ran_for_are_told_with_their_command(one: Place) -> None:
