@@ -68,7 +68,7 @@ def _told(arguments: argparse.Namespace) -> dict[str, str | None]:
 
 
 def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from tasks.backfill.driving import bury
+    from tasks.backfill import deaths
     from tasks.operate.machine import Machine, prefect_home, up
     from tasks.operate.plan import all_on_gpu, read_plan
     from tasks.running import note_deaths
@@ -79,7 +79,7 @@ def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
     def find_the_dead() -> list[str]:
         died = [f"died, and noted so: {each}" for each in note_deaths(shop)]
-        return died + bury(shop.lake)
+        return died + deaths.note_deaths(shop.lake)
 
     machine = Machine(
         host=arguments.host,

@@ -22,6 +22,7 @@ import duckdb
 
 from tasks.backfill import ledger
 from tasks.backfill.board import Board, board
+from tasks.backfill.deaths import bury, look, plan_lease
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Plan, Planned, plans_folder, read, unknown, with_models
 from tasks.backfill.workers import GoneError, JudgeJob, NightJob, Worker, died
@@ -35,11 +36,6 @@ from tasks.shop import Shop
 PLACES = "backfill"  # the lease that nights of all plans share
 LOOK_SECONDS = 0.5  # between two looks for somebody who asks to stop
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def plan_lease(plan_id: str) -> str:
-    """The lease that whoever drives a plan holds."""
-    return f"backfill plan {plan_id}"
 
 
 @dataclass(frozen=True)
@@ -290,19 +286,14 @@ def _stopped_by_signals(run: Driving) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def bury(lake: Lake) -> list[str]:
-    """Put right what dead runs left in the table of plans: their running nights wait again.
-
-    Returns a line for each plan. Where none did nothing is written, not even an empty table.
-    """
-    return _bury(lake, *_looked_at(lake))
-
-
 def sweep(lake: Lake) -> list[str]:
-    """The same, and remove the folders that nobody needs; a line for each thing that was found."""
+    """Put right what dead runs left: their running nights wait, folders nobody needs are gone.
+
+    Returns a line for each thing that was found.
+    """
     folders = _folders(lake)  # first: one that is made meanwhile is of a plan that is not read yet
-    by_plan, driven = _looked_at(lake)
-    said = _bury(lake, by_plan, driven)
+    by_plan, driven = look(lake)
+    said = bury(lake, by_plan, driven)
     leases.bury(lake, plan_lease(""), lambda _: None)
     for folder in folders:
         known = by_plan.get(folder, [])
@@ -310,24 +301,6 @@ def sweep(lake: Lake) -> list[str]:
         if is_over and plan_lease(folder) not in driven:
             remove_folder(lake, folder)
             said.append(f"the folder of plan {folder}, which nobody needs, was removed")
-    return said
-
-
-def _looked_at(lake: Lake) -> tuple[dict[str, list[Entry]], set[str]]:
-    """All plans, and the leases of those that somebody drives; the plans are read first."""
-    as_it_is = replace(lake, only_read=True)
-    by_plan = _by_plan(as_it_is)
-    return by_plan, {each.name for each in leases.holders(as_it_is) if not each.is_dead()}
-
-
-def _bury(lake: Lake, by_plan: dict[str, list[Entry]], driven: set[str]) -> list[str]:
-    said = []
-    for plan_id, entries in by_plan.items():
-        running = {each.run_id for each in entries if each.state == "running"}
-        if running and plan_lease(plan_id) not in driven:
-            dead = ledger.bury(lake, plan_id, running)
-            days = ", ".join(str(each.ds) for each in dead)
-            said += [f"plan {plan_id}: the process that made {days} died; it waits"] if dead else []
     return said
 
 
@@ -385,13 +358,6 @@ def _goes_on(
 
 def plans(lake: Lake) -> list[Result]:
     """Every plan as it stands, newest first."""
-    by_plan = _by_plan(lake).values()
+    by_plan = ledger.by_plan(lake).values()
     found = [Result(read(entries), tuple(entries)) for entries in by_plan]
     return sorted(found, key=lambda each: each.plan.planned_at, reverse=True)
-
-
-def _by_plan(lake: Lake) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
-    for entry in ledger.every(lake):
-        found.setdefault(entry.plan_id, []).append(entry)
-    return found

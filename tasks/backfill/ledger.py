@@ -82,6 +82,14 @@ def every(lake: Lake) -> list[Entry]:
     return [entry for plan_id in sorted(plans) for entry in _read(lake, pinned, plan_id)]
 
 
+def by_plan(lake: Lake) -> dict[str, list[Entry]]:
+    """The same by plan, each in its order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in every(lake):
+        found.setdefault(entry.plan_id, []).append(entry)
+    return found
+
+
 def of_plan(lake: Lake, plan_id: str) -> list[Entry]:
     """The nights of one plan, in their order."""
     return _read(lake, lake.pin(TABLE), plan_id)

@@ -190,9 +190,7 @@ def read(entries: Sequence[Entry]) -> Plan:
 
 def _unfinished(shop: Shop, request: Request) -> Planned | None:
     """The newest plan of the same request and recipe that has not ended."""
-    by_plan: dict[str, list[Entry]] = {}
-    for entry in ledger.every(shop.lake):
-        by_plan.setdefault(entry.plan_id, []).append(entry)
+    by_plan = ledger.by_plan(shop.lake)
     for entries in sorted(by_plan.values(), key=lambda each: each[0].planned_at, reverse=True):
         found = read(entries)
         same = replace(request, max_active=None, models=found.request.models)

@@ -8,7 +8,9 @@ import pytest
 
 from tasks.backfill import ledger
 from tasks.backfill.apart import closes
-from tasks.backfill.driving import bury, cancel, plan_lease, plans, sweep
+from tasks.backfill.deaths import note_deaths, plan_lease
+from tasks.backfill.driving import cancel, plans, sweep
+from tasks.backfill.forecast import forecast
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Planned, plans_folder, resume, with_models
 from tasks.errors import BackfillError, UsageError
@@ -122,6 +124,15 @@ def test_what_is_done_from_the_same_inputs_is_not_done_again(shop: History) -> N
     assert list(states(shop.plan(1, 2))) == [day(2)]
 
 
+def test_what_is_done_and_not_judged_yet_is_not_told_as_to_be_made(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    left = replace(done(planned.entries[0]), outcome=None, seconds=60.0)
+    write(shop, planned, left)
+    told = forecast(shop.shop, shop.plan(1, 2))
+    assert [(each.state, each.minutes) for each in told.nights] == [("done", None), ("waiting", 1)]
+    assert told.minutes == 1 / 2  # two at once
+
+
 def test_the_same_request_goes_on_with_the_plan_and_its_pins(shop: History) -> None:
     first = shop.plan(1, 3, "then")
     write(shop, first, done(first.entries[0]))
@@ -173,9 +184,9 @@ def test_nights_of_a_dead_run_wait_again_and_its_folder_stays(shop: History) -> 
     ledger.take(lake, plan_id, day(1), "mine", 1)
     (plans_folder(lake) / plan_id).mkdir(parents=True)
     with leases.leased(lake, plan_lease(plan_id), "mine", leases.Terms("drives it")):
-        assert bury(lake) == sweep(lake) == []  # it lives
+        assert note_deaths(lake) == sweep(lake) == []  # it lives
         assert ledger.of_plan(lake, plan_id)[0].state == "running"
-    (said,) = bury(lake)
+    (said,) = note_deaths(lake)
     assert "died" in said
     assert ledger.of_plan(lake, plan_id)[0].state == "waiting"
     assert (plans_folder(lake) / plan_id).exists()

@@ -16,7 +16,7 @@ import pytest
 from expectations.catalogue import stored
 from flows.cli import main
 from tasks import steps
-from tasks.backfill.driving import plan_lease
+from tasks.backfill.deaths import plan_lease
 from tasks.hours import look
 from tasks.ingest.landing import arrival
 from tasks.ingest.mend import withdraw
