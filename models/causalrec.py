@@ -142,7 +142,9 @@ class CausalRec(SASRec):
             raise TypeError(f"CausalRec needs a CausalRecConfig, not {type(config).__name__}")
         super().__init__(config, n_users, n_items)
         self.boosting = config
-        self.discovery = _Discovery(config, n_items)
+        # without a boost a training draws what one of SASRec draws: nothing for the graph
+        with torch.random.fork_rng(devices=[], enabled=config.alpha == 0):
+            self.discovery = _Discovery(config, n_items)
         self.dual = DualState(config.every)
 
     def prepare(self, histories: Histories) -> None:
@@ -165,7 +167,9 @@ class CausalRec(SASRec):
         )
 
     def effects(self, past: Past) -> Tensor:
-        """W of these sequences, [B, T, T]; 0 where it is not looked for."""
+        """W of these sequences, [B, T, T]; 0 where it is not looked for: all, without a boost."""
+        if self.boosting.alpha == 0:  # the graph was never taught anything
+            return torch.zeros(*past.items.shape, past.items.shape[1], device=past.items.device)
         graph = self.graph(past)
         return graph.effects if graph.at is None else _spread(graph.effects, graph.at, past)
 
@@ -343,7 +347,8 @@ class _Discovery(nn.Module):
         both = known.unsqueeze(-1) & known.unsqueeze(-2)
         attention = null_sink_softmax(scores, both & before(n, x.device))
         z = (v + attention @ v) * known.unsqueeze(-1)
-        effects = self._effects(scores, attention, z, normed) * both
+        # of half precision some forms are products, and alpha R is more than float16 holds
+        effects = self._effects(scores, attention, z, normed).float() * both
         return effects, z, self._h(effects)
 
     def know(self, found: Directions) -> None:
