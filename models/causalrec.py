@@ -411,10 +411,17 @@ def _recency(effects: Tensor) -> Tensor:
 
 
 def _shuffled(related: Tensor, length: int) -> Tensor:
-    """What lies before a step in another order, the same for all, however many; [B, T, T]."""
+    """What lies before a step in another order, the same for all, however many; [B, T, T].
+
+    None keeps its own, but where one alone lies before: short rows would often stay as they are.
+    """
     n = related.shape[-1]
     drawn = torch.rand(length, length, generator=torch.Generator().manual_seed(0))
     drawn = torch.where(before(n), drawn[:n, :n], 2.0)
     drawn.fill_diagonal_(1.5)  # itself after those before it, as it stands, and then what is ahead
-    order = drawn.argsort(-1).to(related.device)
-    return related.gather(-1, order.expand_as(related))
+    order = drawn.argsort(dim=-1, stable=True)
+    step = torch.arange(n)
+    last = step.unsqueeze(-1) - 1  # [T, 1] of those before, in their order
+    following = torch.where(step < last, step + 1, torch.where(step == last, 0, step))  # [T, T]
+    of = order.scatter(-1, order, order.gather(-1, following)).to(related.device)
+    return related.gather(-1, of.expand_as(related))

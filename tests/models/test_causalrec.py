@@ -229,6 +229,16 @@ def test_effects_are_those_of_the_attention_that_made_z() -> None:
     assert acyclicity(graph.effects).abs().max() < 1e-5
 
 
+def test_no_step_keeps_its_own_relation_when_they_are_shuffled() -> None:
+    step = torch.arange(50.0)
+    found = causalrec._shuffled(step.expand(2, 50, 50), 50)
+    is_before = before(50)
+    assert (found == step)[:, ~is_before].all()
+    assert (found != step)[:, is_before].sum(-1).tolist() == [50 * 49 / 2 - 1] * 2
+    torch.testing.assert_close(found.sort(-1).values, step.expand(2, 50, 50))
+    torch.testing.assert_close(causalrec._shuffled(step[:9].expand(1, 9, 9), 50), found[:1, :9, :9])
+
+
 def test_shuffled_relations_hold_the_same_in_another_order() -> None:
     learnt, shuffled = (model(relation=how).eval() for how in ("learnt", "shuffled"))
     r, s = (m.relation(padded([1, 2, 3, 4, 5, 6])) for m in (learnt, shuffled))
