@@ -1,0 +1,64 @@
+"""The process of a worker: how it is started and ended. No night is made."""
+
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.backfill import workers
+from tasks.backfill.workers import GoneError, NightJob, Worker
+from tests.scenarios.daily import day
+
+
+class SlowToHandOver:
+    """What a process is given, and waits for until the gate opens: its start takes as long."""
+
+    def __init__(self) -> None:
+        self.asked, self.gate = threading.Event(), threading.Event()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.asked.set()
+        self.gate.wait(60)
+        return Path, ("shop",)
+
+
+def test_a_worker_is_killed_at_once_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_HOW", "spawn")
+    monkeypatch.setattr(workers, "_APART", multiprocessing.get_context("spawn"))
+    slow: Any = SlowToHandOver()
+    plan: Any = Plan()
+    worker = Worker(slow, plan, 1)
+    before = set(multiprocessing.active_children())
+    with ThreadPoolExecutor(2) as pool:
+        job = pool.submit(worker, NightJob(day(1), "run"), lambda _: None)
+        assert slow.asked.wait(30)
+        try:
+            pool.submit(worker.kill).result(10)
+            with pytest.raises(GoneError, match="stopped"):
+                job.result(10)
+        finally:
+            slow.gate.set()
+    worker.close()
+    # what was started too late is ended: nobody waits for it
+    until = time.monotonic() + 60
+    while worker.process is None or worker.process.is_alive():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert set(multiprocessing.active_children()) <= before
+
+
+class Plan:
+    """What a worker asks of its plan."""
+
+    plan_id = "plan"
+
+
+def test_what_stopped_a_start_is_told() -> None:
+    nothing: Any = threading.Lock()  # cannot be handed over
+    plan: Any = Plan()
+    with pytest.raises(TypeError, match="pickle"):
+        Worker(nothing, plan, 1)(NightJob(day(1), "run"), lambda _: None)
