@@ -145,6 +145,36 @@ def _spent(run: Results) -> tuple[object, ...]:
     return epochs, spent, run.get("evaluation_cpu_seconds"), best
 
 
+def gpu(results: Results) -> Chapter:
+    """Steps and lists on a GPU."""
+    measured = {
+        name: each
+        for name, each in results.items()
+        if isinstance(each, dict) and "times_the_floor" in each
+    }
+    rows: list[tuple[object, ...]] = [
+        (name, *(float(f"{each[of]:.3g}") for of in ("seconds", "floor_seconds")), _share(each))
+        for name, each in measured.items()
+    ]
+    agreement: list[tuple[object, ...]] = [*results["agreement"].items()]
+    tables = [
+        Table(("what", "seconds", "floor", "share of the floor's rate"), rows),
+        Table(("lists beside the CPU's", "figure"), agreement),
+    ]
+    goals = [
+        Goal(f"{name}, share of the floor's rate", _share(each), 0.6)
+        for name, each in measured.items()
+        if name.startswith("lists")
+    ]
+    return Chapter(
+        Origin(results["device"], f"torch {results['torch']}", results["date"]), tables, goals
+    )
+
+
+def _share(figures: Results) -> float:
+    return round(1 / float(figures["times_the_floor"]), 3)
+
+
 def topk(results: Results) -> Chapter:
     """Exact lists."""
     rows: list[tuple[object, ...]] = [
@@ -421,7 +451,7 @@ _CELL = (
 CHAPTERS: dict[str, Callable[[Results], Chapter]] = {
     each.__name__: each
     for each in (
-        *(baselines, sasrec_quality, sasrec_speed, recbole_speed, topk),
+        *(baselines, sasrec_quality, sasrec_speed, recbole_speed, topk, gpu),
         *(known_causes, causalrec_quality, causalrec_speed),
         *(known_truth, propensities, coat, gate_power),
         *(night, nights, whole_night, ingest, growth, backfills, store),
