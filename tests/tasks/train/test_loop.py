@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,17 +88,20 @@ def test_patience_begins_with_the_first_epoch_that_finds_anything(
     assert refit.model.item_vectors().tobytes() == trained.model.item_vectors().tobytes()
 
 
+def _next(told: Iterator[float], *_: object) -> float:
+    return next(told)
+
+
 def test_too_few_users_choose_no_epoch(
     planted: tuple[Interactions, Holdout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, holdout = planted
     n_users = np.count_nonzero(holdout.relevant.sizes())
-    # one was lucky at once, as one of few may be
-    monkeypatch.setattr(loop, "_ndcg", lambda *_: next(told))
     made = []
     for least in (n_users, n_users + 1):
         monkeypatch.setattr(loop, "LEAST_CHOOSING", least)
-        told = iter([0.02] + [0.0] * 11)
+        told = iter([0.02] + [0.0] * 11)  # one was lucky at once, as one of few may be
+        monkeypatch.setattr(loop, "_ndcg", partial(_next, told))
         made.append(train("bpr", {**FAST, "epochs": 12}, data, seed=0, holdout=holdout))
     enough, too_few = made
     assert (enough.n_epochs, enough.best_epoch) == (4, 1)
