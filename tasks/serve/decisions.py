@@ -94,8 +94,8 @@ def publish(
 ) -> tuple[Decision, list[TableVersion]]:
     """Judge a release, note the verdicts and the decision, and serve it if it is to be served.
 
-    `left_out` tells of models that the night went on without. `night_is_ours` raises where the night
-    is another run's by now; asked before anything is noted.
+    `left_out` tells of models that the night went on without. `night_is_ours` raises where the
+    night is another run's by now; asked before anything is noted.
     """
     with deciding(shop.lake, f"publishing the night of {ds}", night_is_ours) as still_ours:
         before = decided(shop, release)

@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 from tasks.measure import measured
 from tasks.train.csr import Csr, from_keys
 from tasks.train.topk import FloatArray, iter_top_k, rows_of
-from tests.benchmarks.origins import processor, versions
+from tests.benchmarks.origins import keep, processor, versions
 
 RESULTS = Path(__file__).parent / "results" / "topk.json"
 TURNS = 3
@@ -218,7 +218,7 @@ def main() -> None:
         cells[name] = alone(way, shape)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
         whole = {**machine(), "shares": summarised(cells), "cells": cells}
-        RESULTS.write_text(json.dumps(whole, indent=2) + "\n")
+        keep(RESULTS, json.dumps(whole, indent=2) + "\n")
     print(json.dumps(summarised(cells), indent=2))
 
 
