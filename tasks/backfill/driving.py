@@ -57,11 +57,13 @@ class Result:
             return None
         one = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        asked = self.plan.request
+        anew = f"nightrank backfill {asked.first} {asked.last} --failed"
         return BackfillError(
             f"{len(failed)} of {len(self.entries)} nights failed: {one.ds}: {one.reason}{more}",
             where=f"plan {self.plan.plan_id} in ops.backfills",
             unchanged="the other nights stand, and what is served stays served",
-            fix="mend what is said above; the same command with --failed makes them again",
+            fix=f"mend what is said above; {anew} (and options as they were) plans them anew",
         )
 
 
