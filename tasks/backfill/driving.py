@@ -35,6 +35,7 @@ from tasks.shop import Shop
 
 PLACES = "backfill"  # the lease that nights of all plans share
 LOOK_SECONDS = 0.5  # between two looks for somebody who asks to stop
+ASKED = "somebody asked to cancel the plan"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -201,7 +202,7 @@ class Driving:
             except (NightrankError, duckdb.Error, OSError):
                 continue  # a look that failed is made again
             if asked:
-                self.stop("somebody asked to cancel the plan")
+                self.stop(ASKED)
                 return
 
     def _tell(self, what: Callable[..., None], *told: Any) -> None:
@@ -222,7 +223,9 @@ def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
     terms = leases.Terms(f"drives backfill {plan.plan_id}", wait_seconds=0)
     with leases.leased(shop.lake, plan_lease(plan.plan_id), run.run_id, terms):
         if planned.is_old:
-            ledger.ready(shop.lake, plan.plan_id)
+            stands = ledger.ready(shop.lake, planned.entries)
+            if any(each.cancel_asked_at for each in stands):
+                run.stop(ASKED)
         else:
             ledger.write(shop.lake, planned.entries)
         run.board.planned(plan, run.entries(), planned.is_old)
