@@ -12,8 +12,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from tasks.errors import StorageError
+from tasks.errors import StorageError, on_one_line
 from tasks.lake.connection import reading
+from tasks.lake.fetched import is_of_store
 from tasks.lake.leases import Lease, Terms, ensure, leased
 from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
@@ -83,7 +84,8 @@ def list_is_whole(lake: Lake, publication: Publication) -> bool:
     try:
         with reading() as con:
             found = con.sql(f"SELECT count(*) FROM ({scan(pinned.table, files)})").fetchall()
-    except duckdb.Error:
+    except duckdb.Error as error:
+        _refuse_silence(error, pinned.folder)
         return False  # a file is away or damaged
     return bool(found[0][0] == publication.n_rows > 0)
 
@@ -173,16 +175,29 @@ def _release_in(lake: Lake, slot: str) -> str | None:
     """The release whose list a slot holds; None where it holds none, or is damaged."""
     try:
         return _read_release(lake, slot)
-    except duckdb.Error:
+    except duckdb.Error as error:
+        _refuse_silence(error, current_folder(lake) / slot)
         return None  # damaged: it is made anew from the release
 
 
 def _is_damaged(lake: Lake, slot: str) -> bool:
     try:
         _read_release(lake, slot)
-    except duckdb.Error:
+    except duckdb.Error as error:
+        _refuse_silence(error, current_folder(lake) / slot)
         return True
     return False
+
+
+def _refuse_silence(error: duckdb.Error, where: Place) -> None:
+    """Raise StorageError where a store gave no file: it is not damaged for that."""
+    if is_of_store(error):
+        raise StorageError(
+            f"what is served cannot be read: {on_one_line(error)}",
+            where=str(where),
+            unchanged="what was served stays served",
+            fix="look whether the store is well, then run the command again",
+        ) from error
 
 
 def _read_release(lake: Lake, slot: str) -> str | None:

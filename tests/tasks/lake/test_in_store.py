@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import traceback
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from expectations.catalogue import catalogue
 from tasks.errors import ConflictError, StorageError, TrainingError
 from tasks.housekeeping import _drop_left
 from tasks.lake import fetched, leases, opened
+from tasks.lake.borrowed import Borrowed
 from tasks.lake.connection import connect, reading
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.lake.upkeep import keep_up
@@ -29,11 +31,12 @@ from tasks.lake.warehouse import (
     views,
 )
 from tasks.places import StorePath, entries, size
+from tasks.serve import publications
 from tasks.serve.publications import point
 from tasks.stores import Storage
 from tasks.train import registry
 from tasks.train.loop import train
-from tests.stores import OWNER, READER, Server, proxied, set_keys
+from tests.stores import OWNER, READER, STRANGER, Server, proxied, set_keys
 from tests.tasks.train.planted import data_and_holdout
 
 NAME = "ops.nights"
@@ -227,7 +230,7 @@ def test_a_large_list_that_is_replaced_while_it_is_read_is_an_error(
     _list_of(lake, "a.parquet", "r1", 1_000, tmp_path)
     reader = fetched.Fetched().open(str(current_folder(lake) / "a.parquet"))
     _list_of(lake, "a.parquet", "r2", 500, tmp_path)
-    with pytest.raises(OSError, match="no longer exists"):
+    with pytest.raises(StorageError, match="another writer put the same file"):
         reader.read(10)
 
 
@@ -248,6 +251,45 @@ def test_files_of_tables_come_once_and_few_are_kept(
     files.open(lake.pin(NAME).files()[0]).close()
     assert len(files._copies) == 1
     assert not any(each.path.exists() for each in kept)
+
+
+def test_threads_that_make_room_for_their_files_disturb_nobody(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        lake.append(NAME, {"ds": date(2026, 1, 5 + number)}, [row("n", date(2026, 1, 5 + number))])
+    monkeypatch.setattr(fetched, "KEPT", 0)  # each that comes takes the place of all others
+    files, urls, failed = fetched.Fetched(), lake.pin(NAME).files(), list[Exception]()
+
+    def look(first: int) -> None:
+        for n in range(60):
+            try:
+                files.open(urls[(first + n) % 3]).close()
+            except Exception as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=look, args=(first,)) for first in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert failed == []
+
+
+def test_what_reads_a_pinned_version_or_the_list_tells_no_key_and_no_damage(
+    lake: Lake, tmp_path: Path
+) -> None:
+    """A store that refuses is told as what it is: nothing is made anew for it, or given up."""
+    lake.append(NAME, {"ds": MONDAY}, [row("first")])
+    _list_of(lake, "a.parquet", "r1", 10, tmp_path)
+    assert publications._release_in(lake, "a.parquet") == "r1"
+    set_keys(STRANGER)
+    with pytest.raises(StorageError, match="does not know the key") as caught:
+        Borrowed(lake.root, {NAME: 1}, {}).lent(NAME)
+    told = "".join(traceback.format_exception(caught.value))
+    assert not [key for key in STRANGER if key in told]
+    with pytest.raises(StorageError, match="does not know the key"):
+        publications._release_in(lake, "a.parquet")
 
 
 def test_a_lost_file_and_a_reader_without_rights_are_told(
