@@ -222,6 +222,24 @@ def asking(storage: Storage, where: str) -> Iterator[None]:
         raise refusal(error, storage, where) from None
 
 
+def told_again(error: Exception) -> StorageError | None:
+    """What our reading from a store raised below DuckDB or delta-rs, which hand on its text alone.
+
+    None where something else went wrong.
+    """
+    found = _TEXT.search(str(error))
+    if found is None:
+        return None
+    kind, what, where, unchanged, fix = (each.strip() for each in found.groups())
+    return _KINDS[kind](what, where=where, unchanged=unchanged, fix=fix)
+
+
+_KINDS = {each.__name__: each for each in (StorageError, StoreError, UnreachableError, TakenError)}
+_TEXT = re.compile(
+    rf"\b({'|'.join(_KINDS)}): (.+)\n  where: (.+)\n  unchanged: (.+)\n  next: (.+)"
+)  # as such an error tells itself
+
+
 def refusal(error: BaseException, storage: Storage, where: str) -> StoreError:
     """What went wrong between us and a store, and which setting mends it."""
     return refusal_of(code_of(error), storage, where)

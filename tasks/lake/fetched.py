@@ -22,7 +22,7 @@ from fsspec import AbstractFileSystem
 
 from tasks.places import PIECE, Stat, StorePath, is_any_known, known, save
 from tasks.scratch import scratch
-from tasks.stores import StoreError, TakenError, UnreachableError, asking
+from tasks.stores import StoreError, asking
 
 if TYPE_CHECKING:
     import duckdb
@@ -207,12 +207,6 @@ def _torn(path: str) -> StoreError:
         unchanged="nothing was written",
         fix="run the command again; if it stays, the store lost a part of the file",
     )
-
-
-def is_of_store(error: "duckdb.Error") -> bool:
-    """Whether a store did not give a file that DuckDB asked for: it may be there, and whole."""
-    kinds = (StoreError, TakenError, UnreachableError)
-    return any(kind.__name__ in str(error) for kind in kinds)
 
 
 @cache

@@ -12,9 +12,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from tasks.errors import StorageError, on_one_line
+from tasks.errors import StorageError
 from tasks.lake.connection import reading
-from tasks.lake.fetched import is_of_store
 from tasks.lake.leases import Lease, Terms, ensure, leased
 from tasks.lake.literals import literal
 from tasks.lake.session import Session, session
@@ -24,6 +23,7 @@ from tasks.places import Place, StorePath, known
 from tasks.progress import watcher
 from tasks.scratch import replacing
 from tasks.settings import Compute
+from tasks.stores import told_again
 
 SERVING = ("publish", "force", "rollback")
 BY_BACKFILL = "backfill "  # how `who` begins where a plan of a backfill decided
@@ -85,7 +85,7 @@ def list_is_whole(lake: Lake, publication: Publication) -> bool:
         with reading() as con:
             found = con.sql(f"SELECT count(*) FROM ({scan(pinned.table, files)})").fetchall()
     except duckdb.Error as error:
-        _refuse_silence(error, pinned.folder)
+        _refuse_silence(error)
         return False  # a file is away or damaged
     return bool(found[0][0] == publication.n_rows > 0)
 
@@ -176,7 +176,7 @@ def _release_in(lake: Lake, slot: str) -> str | None:
     try:
         return _read_release(lake, slot)
     except duckdb.Error as error:
-        _refuse_silence(error, current_folder(lake) / slot)
+        _refuse_silence(error)
         return None  # damaged: it is made anew from the release
 
 
@@ -184,20 +184,15 @@ def _is_damaged(lake: Lake, slot: str) -> bool:
     try:
         _read_release(lake, slot)
     except duckdb.Error as error:
-        _refuse_silence(error, current_folder(lake) / slot)
+        _refuse_silence(error)
         return True
     return False
 
 
-def _refuse_silence(error: duckdb.Error, where: Place) -> None:
-    """Raise StorageError where a store gave no file: it is not damaged for that."""
-    if is_of_store(error):
-        raise StorageError(
-            f"what is served cannot be read: {on_one_line(error)}",
-            where=str(where),
-            unchanged="what was served stays served",
-            fix="look whether the store is well, then run the command again",
-        ) from error
+def _refuse_silence(error: duckdb.Error) -> None:
+    """Raise what a store told where it gave no file: the file is not damaged for that."""
+    if (told := told_again(error)) is not None:
+        raise told from None
 
 
 def _read_release(lake: Lake, slot: str) -> str | None:

@@ -17,7 +17,7 @@ from tasks.errors import ConflictError, StorageError, TrainingError
 from tasks.housekeeping import _drop_left
 from tasks.lake import fetched, leases, opened
 from tasks.lake.borrowed import Borrowed
-from tasks.lake.connection import connect, reading
+from tasks.lake.connection import as_storage_errors, connect, reading
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.lake.upkeep import keep_up
 from tasks.lake.warehouse import (
@@ -33,7 +33,7 @@ from tasks.lake.warehouse import (
 from tasks.places import StorePath, entries, size
 from tasks.serve import publications
 from tasks.serve.publications import point
-from tasks.stores import Storage
+from tasks.stores import Storage, UnreachableError
 from tasks.train import registry
 from tasks.train.loop import train
 from tests.stores import OWNER, READER, STRANGER, Server, proxied, set_keys
@@ -253,27 +253,14 @@ def test_files_of_tables_come_once_and_few_are_kept(
     assert not any(each.path.exists() for each in kept)
 
 
-def test_threads_that_make_room_for_their_files_disturb_nobody(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(3):
-        lake.append(NAME, {"ds": date(2026, 1, 5 + number)}, [row("n", date(2026, 1, 5 + number))])
-    monkeypatch.setattr(fetched, "KEPT", 0)  # each that comes takes the place of all others
-    files, urls, failed = fetched.Fetched(), lake.pin(NAME).files(), list[Exception]()
-
-    def look(first: int) -> None:
-        for n in range(60):
-            try:
-                files.open(urls[(first + n) % 3]).close()
-            except Exception as error:
-                failed.append(error)
-
-    threads = [threading.Thread(target=look, args=(first,)) for first in range(6)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert failed == []
+def test_a_copy_that_went_to_make_room_comes_anew(lake: Lake) -> None:
+    """It goes between two looks of another thread, or of whoever sweeps temporary folders."""
+    lake.append(NAME, {"ds": MONDAY}, [row("first")])
+    files, url = fetched.Fetched(), lake.pin(NAME).files()[0]
+    files.open(url).close()
+    files._copies[url].path.unlink()
+    with files.open(url) as file:
+        assert file.read(4) == b"PAR1"
 
 
 def test_what_reads_a_pinned_version_or_the_list_tells_no_key_and_no_damage(
@@ -284,12 +271,26 @@ def test_what_reads_a_pinned_version_or_the_list_tells_no_key_and_no_damage(
     _list_of(lake, "a.parquet", "r1", 10, tmp_path)
     assert publications._release_in(lake, "a.parquet") == "r1"
     set_keys(STRANGER)
-    with pytest.raises(StorageError, match="does not know the key") as caught:
+    with pytest.raises(StorageError, match="the key in AWS_ACCESS_KEY_ID") as caught:
         Borrowed(lake.root, {NAME: 1}, {}).lent(NAME)
     told = "".join(traceback.format_exception(caught.value))
     assert not [key for key in STRANGER if key in told]
-    with pytest.raises(StorageError, match="does not know the key"):
+    with pytest.raises(StorageError, match="the key in AWS_ACCESS_KEY_ID"):
         publications._release_in(lake, "a.parquet")
+
+
+def test_what_a_store_told_duckdb_is_told_as_it_was(store: Server) -> None:
+    StorePath("elsewhere", "lake", Storage(endpoint="http://127.0.0.1:9"))  # known from now on
+    query = "SELECT * FROM read_parquet(['s3://elsewhere/lake/part-1.parquet'])"
+    with (
+        pytest.raises(UnreachableError) as caught,
+        as_storage_errors("a stage"),
+        reading() as con,
+    ):
+        con.sql(query)
+    assert caught.value.what == "http://127.0.0.1:9 does not answer"
+    assert caught.value.where == "s3://elsewhere/lake/part-1.parquet"
+    assert "storage.endpoint" in caught.value.fix
 
 
 def test_a_lost_file_and_a_reader_without_rights_are_told(
