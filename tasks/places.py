@@ -337,7 +337,7 @@ def try_store(root: StorePath) -> float:
     skew = parsedate_to_datetime(told).timestamp() - (began + time.time()) / 2 if told else 0.0
     try:
         probe.create(b"first")  # said to be there already where the answer was lost: it is ours
-        if probe.create(b"second") or probe.read_bytes() != b"first":
+        if probe.create(b"second") or not probe.is_file() or probe.read_bytes() != b"first":
             raise refusal_of("NotConditional", root.reached, str(root))
     finally:
         probe.unlink()

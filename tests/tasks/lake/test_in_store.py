@@ -14,7 +14,8 @@ import pytest
 
 from expectations.catalogue import catalogue
 from tasks.errors import ConflictError, StorageError, TrainingError
-from tasks.housekeeping import _drop_left
+from tasks.housekeeping import _drop_left, _drop_uploads
+from tasks.ingest.deliveries import _hash_of
 from tasks.lake import fetched, leases, opened
 from tasks.lake.borrowed import Borrowed
 from tasks.lake.connection import as_storage_errors, connect, reading
@@ -31,6 +32,7 @@ from tasks.lake.warehouse import (
     views,
 )
 from tasks.places import StorePath, entries, size
+from tasks.records import LandedFile
 from tasks.serve import publications
 from tasks.serve.publications import point
 from tasks.stores import Storage, UnreachableError
@@ -135,6 +137,18 @@ def test_upkeep(lake: Lake) -> None:
     assert len(texts(lake)) == 4
     assert len(list(entries(lake.path(NAME), "**/*.parquet"))) == 2  # the rows and a checkpoint
     assert keep_up(lake, NAME, timedelta(0)).bytes_before == done.bytes_after
+
+
+def test_what_writers_never_put_whole_is_given_up(lake: Lake) -> None:
+    assert isinstance(lake.root, StorePath)
+    asked = {"Bucket": lake.root.bucket, "Key": (lake.root / "ops" / "part-1").key}
+    lake.root.reached.files().call_s3("create_multipart_upload", **asked)
+    hour = timedelta(hours=1)
+    now = datetime.now(UTC)
+    assert [each.did for each in _drop_uploads(lake, now - hour)] == ["0 given up"]
+    assert [each.did for each in _drop_uploads(lake, now + hour)] == ["1 given up"]
+    silent = replace(lake.root, bucket="elsewhere", storage=Storage(endpoint="http://127.0.0.1:9"))
+    assert "does not answer" in next(_drop_uploads(Lake(silent), now)).did
 
 
 def test_leases_hold(lake: Lake) -> None:
@@ -291,6 +305,14 @@ def test_what_a_store_told_duckdb_is_told_as_it_was(store: Server) -> None:
     assert caught.value.what == "http://127.0.0.1:9 does not answer"
     assert caught.value.where == "s3://elsewhere/lake/part-1.parquet"
     assert "storage.endpoint" in caught.value.fix
+
+
+def test_a_silent_store_is_not_taken_for_a_damaged_model_or_a_bad_file(store: Server) -> None:
+    place = StorePath("elsewhere", "lake", Storage(endpoint="http://127.0.0.1:9"))
+    with pytest.raises(UnreachableError):
+        registry.load(place)
+    with pytest.raises(UnreachableError):
+        _hash_of(place, LandedFile("events", "one", 1, NOW, None))
 
 
 def test_a_lost_file_and_a_reader_without_rights_are_told(
