@@ -151,7 +151,8 @@ def _files(storage: Storage, _mark: str) -> "S3FileSystem":
     set_custom_error_handler(_can_pass)  # s3fs by itself gives up where a store failed
     for name in ("botocore", "aiobotocore"):
         # what they say of a request, to whoever asks them for all, quotes its key and signature
-        logging.getLogger(name).setLevel(logging.INFO)
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
     key, secret, token = storage.credentials()
     style = "path" if storage.path_style else "virtual"
     made = S3FileSystem(

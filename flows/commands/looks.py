@@ -41,6 +41,7 @@ def add(commands: Commands) -> None:
 
 
 def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.backfill import deaths
     from tasks.report.state import show_status
     from tasks.running import note_deaths
     from tasks.status import status
@@ -48,6 +49,7 @@ def _status(arguments: argparse.Namespace, terminal: Terminal) -> int:
     shop = the_shop(arguments)
     with suppress(StorageError):  # a lake that cannot be written can be looked at
         note_deaths(shop)
+        deaths.note_deaths(shop.lake)
     found = status(shop, arguments.max_age)
     show_status(terminal, found, arguments.format)
     return found.exit_code() if arguments.check else 0

@@ -68,6 +68,7 @@ def _told(arguments: argparse.Namespace) -> dict[str, str | None]:
 
 
 def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from tasks.backfill import deaths
     from tasks.operate.machine import Machine, prefect_home, up
     from tasks.operate.plan import all_on_gpu, read_plan
     from tasks.running import note_deaths
@@ -75,6 +76,11 @@ def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
     plan = read_plan(arguments.file)
     shop = the_shop(arguments)  # what is wrong with it is told before anything is started
     plan = all_on_gpu(plan) if arguments.gpu else plan
+
+    def find_the_dead() -> list[str]:
+        died = [f"died, and noted so: {each}" for each in note_deaths(shop)]
+        return died + deaths.note_deaths(shop.lake)
+
     machine = Machine(
         host=arguments.host,
         port=arguments.port,
@@ -82,7 +88,7 @@ def _up(arguments: argparse.Namespace, terminal: Terminal) -> int:
         pools=plan.pools,
         deploy=_as_arguments(arguments),
         say=terminal.say,
-        bury=lambda: [f"died, and noted so: {each}" for each in note_deaths(shop)],
+        bury=find_the_dead,
     )
     prepare_prefect()
     os.environ["PREFECT_API_URL"] = machine.api

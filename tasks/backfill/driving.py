@@ -18,8 +18,11 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+import duckdb
+
 from tasks.backfill import ledger
 from tasks.backfill.board import Board, board
+from tasks.backfill.deaths import bury, look, plan_lease
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Plan, Planned, plans_folder, read, unknown, with_models
 from tasks.backfill.workers import GoneError, JudgeJob, NightJob, Worker, died
@@ -33,11 +36,6 @@ from tasks.shop import Shop
 PLACES = "backfill"  # the lease that nights of all plans share
 LOOK_SECONDS = 0.5  # between two looks for somebody who asks to stop
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def plan_lease(plan_id: str) -> str:
-    """The lease that whoever drives a plan holds."""
-    return f"backfill plan {plan_id}"
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ class Driving:
                 self.is_lost = True
                 self.stop(error.what)
                 return
-            except NightrankError:
+            except (NightrankError, duckdb.Error, OSError):
                 continue  # a look that failed is made again
             if asked:
                 self.stop("somebody asked to cancel the plan")
@@ -293,19 +291,11 @@ def sweep(lake: Lake) -> list[str]:
 
     Returns a line for each thing that was found.
     """
-    by_plan = _by_plan(lake)
-    driven = {each.name for each in leases.holders(lake) if not each.is_dead()}
-    said = []
-    for plan_id, entries in by_plan.items():
-        if plan_lease(plan_id) in driven:
-            continue
-        running = [each.ds for each in entries if each.state == "running"]
-        if running:
-            ledger.bury(lake, plan_id)
-            days = ", ".join(map(str, running))
-            said.append(f"plan {plan_id}: the process that made {days} died; it waits")
+    folders = _folders(lake)  # first: one that is made meanwhile is of a plan that is not read yet
+    by_plan, driven = look(lake)
+    said = bury(lake, by_plan, driven)
     leases.bury(lake, plan_lease(""), lambda _: None)
-    for folder in _folders(lake):
+    for folder in folders:
         known = by_plan.get(folder, [])
         is_over = all(each.has_ended for each in known)
         if is_over and plan_lease(folder) not in driven:
@@ -327,36 +317,47 @@ def remove_folder(lake: Lake, plan_id: str) -> None:
 def cancel(shop: Shop, plan_id: str, patience: float = 60.0) -> Result:
     """Cancel a plan from anywhere: what waits is not begun, and what runs is stopped.
 
-    Waits until nothing of it runs. Raises UsageError where there is no such plan.
+    Waits until nothing of it runs; a plan that has ended stays as it is. Raises UsageError where
+    there is no such plan, BackfillError where whoever drives it does not stop in time.
     """
     lake = shop.lake
-    if not ledger.of_plan(lake, plan_id):
+    entries = ledger.of_plan(lake, plan_id)
+    if not entries:
         raise unknown(plan_id)
+    if all(each.has_ended for each in entries):
+        return Result(read(entries), tuple(entries))
     ledger.ask_to_cancel(lake, plan_id, "it was cancelled")
     until = time.monotonic() + patience
-    while _is_driven(lake, plan_id) and time.monotonic() < until:
+    while drivers := _drivers(lake, plan_id):
+        if time.monotonic() > until:
+            raise _goes_on(lake, plan_id, drivers, patience)
         time.sleep(LOOK_SECONDS)
     sweep(lake)
-    if not _is_driven(lake, plan_id):
-        remove_folder(lake, plan_id)
+    remove_folder(lake, plan_id)
     entries = ledger.of_plan(lake, plan_id)
     return Result(read(entries), tuple(entries), "it was cancelled")
 
 
-def _is_driven(lake: Lake, plan_id: str) -> bool:
+def _drivers(lake: Lake, plan_id: str) -> list[leases.Lease]:
     held = leases.holders(lake, plan_lease(plan_id))
-    return any(not each.is_dead() for each in held)
+    return [each for each in held if not each.is_dead()]
+
+
+def _goes_on(
+    lake: Lake, plan_id: str, drivers: list[leases.Lease], patience: float
+) -> BackfillError:
+    running = [str(each.ds) for each in ledger.of_plan(lake, plan_id) if each.state == "running"]
+    return BackfillError(
+        f"plan {plan_id} was asked to stop and has not after {patience:.0f} seconds; "
+        f"running: {', '.join(running) or 'no night'}",
+        where="; ".join(map(str, drivers)),
+        unchanged="what waited is cancelled; what runs stops as soon as it hears of it",
+        fix=f"look again with nightrank backfill --show {plan_id}, or end that process",
+    )
 
 
 def plans(lake: Lake) -> list[Result]:
     """Every plan as it stands, newest first."""
-    by_plan = _by_plan(lake).values()
+    by_plan = ledger.by_plan(lake).values()
     found = [Result(read(entries), tuple(entries)) for entries in by_plan]
     return sorted(found, key=lambda each: each.plan.planned_at, reverse=True)
-
-
-def _by_plan(lake: Lake) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
-    for entry in ledger.every(lake):
-        found.setdefault(entry.plan_id, []).append(entry)
-    return found

@@ -75,7 +75,7 @@ def _expected(
     n_rows: int | None,
     n_bytes: float | None,
 ) -> Expected:
-    if entry.has_ended:
+    if entry.has_ended or entry.state == "done":  # it may have to be judged
         return Expected(entry.ds, entry.state, entry.reason, n_events, None, None, None)
     return Expected(
         ds=entry.ds,

@@ -4,7 +4,7 @@ A night is written as running before its work begins and as ended after that has
 version of the table that was read: of two that would take one night, one does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from tasks.lake.tables import Lake, Pinned, arrow_schema
 
 TABLE = "ops.backfills"
 State = Literal["waiting", "running", "done", "failed", "cancelled", "empty"]
-ENDED: tuple[State, ...] = ("done", "failed", "empty")
 Change = Callable[["Entry"], "Entry"]
 
 
@@ -66,9 +65,14 @@ class Entry:
     cancel_asked_at: datetime | None = None
 
     @property
+    def is_judged(self) -> bool:
+        """It is done, and swapped in or kept aside; a plan may be left before that."""
+        return self.state == "done" and self.outcome is not None
+
+    @property
     def has_ended(self) -> bool:
         """Nothing more will become of it in this plan."""
-        return self.state in ENDED and (self.state != "done" or self.outcome is not None)
+        return self.is_judged or self.state in ("failed", "empty")
 
 
 def every(lake: Lake) -> list[Entry]:
@@ -76,6 +80,14 @@ def every(lake: Lake) -> list[Entry]:
     pinned = lake.pin(TABLE)
     plans = {pinned.partition(path)["plan_id"] for path in pinned.files()}
     return [entry for plan_id in sorted(plans) for entry in _read(lake, pinned, plan_id)]
+
+
+def by_plan(lake: Lake) -> dict[str, list[Entry]]:
+    """The same by plan, each in its order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in every(lake):
+        found.setdefault(entry.plan_id, []).append(entry)
+    return found
 
 
 def of_plan(lake: Lake, plan_id: str) -> list[Entry]:
@@ -168,20 +180,25 @@ def ready(lake: Lake, plan_id: str) -> list[Entry]:
     return change(lake, plan_id, waiting)
 
 
-def bury(lake: Lake, plan_id: str) -> list[Entry]:
-    """Nobody drives the plan: what is written as running is not, and waits."""
+def bury(lake: Lake, plan_id: str, run_ids: Collection[str | None]) -> list[Entry]:
+    """Of a plan that nobody drove: the nights that these runs had begun wait again; returns them.
+
+    Those that have ended, or that another run has begun since, stay as they are.
+    """
+    died = "the process that made it died"
 
     def dead(each: Entry) -> Entry:
-        if each.state != "running":
+        if each.state != "running" or each.run_id not in run_ids:
             return each
         return replace(
             each,
             state="waiting" if each.cancel_asked_at is None else "cancelled",
-            reason="the process that made it died",
+            reason=died,
             ended_at=datetime.now(UTC),
         )
 
-    return change(lake, plan_id, dead)
+    stands = change(lake, plan_id, dead)
+    return [each for each in stands if each.run_id in run_ids and each.reason == died]
 
 
 def ask_to_cancel(lake: Lake, plan_id: str, reason: str) -> list[Entry]:

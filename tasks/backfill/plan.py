@@ -129,7 +129,7 @@ def plan(shop: Shop, request: Request) -> Planned:
     )
     chosen = _chosen(shop, request)
     entries, skipped = [], []
-    done = {each.release_id for each in ledger.every(shop.lake) if each.state == "done"}
+    done = {each.release_id for each in ledger.every(shop.lake) if each.is_judged}
     for place, ds in enumerate(reversed(chosen) if request.is_newest_first else chosen):
         entry = _entry(shop, made, place, ds)
         if entry.release_id in done and entry.release_id is not None:
@@ -190,9 +190,7 @@ def read(entries: Sequence[Entry]) -> Plan:
 
 def _unfinished(shop: Shop, request: Request) -> Planned | None:
     """The newest plan of the same request and recipe that has not ended."""
-    by_plan: dict[str, list[Entry]] = {}
-    for entry in ledger.every(shop.lake):
-        by_plan.setdefault(entry.plan_id, []).append(entry)
+    by_plan = ledger.by_plan(shop.lake)
     for entries in sorted(by_plan.values(), key=lambda each: each[0].planned_at, reverse=True):
         found = read(entries)
         same = replace(request, max_active=None, models=found.request.models)
@@ -214,16 +212,18 @@ def _chosen(shop: Shop, request: Request) -> list[date]:
     with session(shop.lake, shop.settings.compute) as s:
         released = {each.ds for each in history(s)}
         s.read("ops.nights")
-        last_nights = dict(
-            s.rows("SELECT ds, arg_max(outcome, ended_at) FROM ops.nights GROUP BY ds")
-        )
-    entries = sorted(ledger.every(shop.lake), key=lambda each: each.planned_at)
-    last = {each.ds: each.state for each in entries}
+        nights = s.rows("SELECT ended_at, ds, outcome FROM ops.nights")
+    entries = ledger.every(shop.lake)
     if request.choice == "missing":
-        made = released | {each.ds for each in entries if each.state == "done"}
+        made = released | {each.ds for each in entries if each.is_judged}
         return [day for day in days if day not in made]
-    nights = {day: each for day, each in last_nights.items() if day not in released}
-    return [day for day in days if last.get(day, nights.get(day)) in ("failed", "died")]
+    # what was waited for, stopped or empty is no attempt that ended; nor is a night run again of
+    # a date that has a release a failure of the date
+    bad = ("failed", "died")
+    attempts = [(e.ended_at, e.ds, e.state) for e in entries if e.state in ("done", "failed")]
+    attempts += [night for night in nights if night[2] not in bad or night[1] not in released]
+    last = {ds: ending for _, ds, ending in sorted(attempts)}
+    return [day for day in days if last.get(day) in bad]
 
 
 def _entry(shop: Shop, made: Plan, place: int, ds: date) -> Entry:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from datetime import date
 from multiprocessing.connection import Connection
@@ -62,31 +63,47 @@ class Worker:
     process: Any = None
     connection: Connection | None = None
     alive: Connection | None = None
-    is_over: bool = False
-    starting: Lock = field(default_factory=Lock)
+    over: Future[None] = field(default_factory=Future)  # done once it was killed
+    changing: Lock = field(default_factory=Lock)  # held for moments: nobody waits for a start
 
     def start(self) -> None:
-        """Start the process, if it does not run. Raises GoneError once the worker was killed."""
-        with self.starting:
-            if self.is_over:
-                raise GoneError("it was stopped")
-            if self.process is None or not self.process.is_alive():
-                self._start()
+        """Start the process, if it does not run. Raises GoneError once the worker was killed.
 
-    def _start(self) -> None:
-        if _HOW == "forkserver":
-            _APART.set_forkserver_preload(PRELOADED)
-        self.connection, theirs = _APART.Pipe()
-        ends_with_us, self.alive = _APART.Pipe(duplex=False)
-        self.process = _APART.Process(
-            target=work,
-            args=(theirs, ends_with_us, self.shop, self.plan, self.slot),
-            name=f"backfill {self.plan.plan_id} slot {self.slot}",
-            daemon=True,
-        )
-        self.process.start()
+        Also while it starts, which takes a minute where the process that all of them come from
+        has its imports still to do.
+        """
+        if self.process is None or not self.process.is_alive():
+            started: Future[None] = Future()
+            Thread(target=self._start, args=(started,), daemon=True).start()
+            wait((started, self.over), return_when=FIRST_COMPLETED)
+            if started.done():
+                started.result()
+        if self.over.done():
+            raise GoneError("it was stopped")
+
+    def _start(self, started: Future[None]) -> None:
+        try:
+            if _HOW == "forkserver":
+                _APART.set_forkserver_preload(PRELOADED)
+            connection, theirs = _APART.Pipe()
+            ends_with_us, alive = _APART.Pipe(duplex=False)
+            process = _APART.Process(
+                target=work,
+                args=(theirs, ends_with_us, self.shop, self.plan, self.slot),
+                name=f"backfill {self.plan.plan_id} slot {self.slot}",
+                daemon=True,
+            )
+            process.start()
+        except Exception as error:
+            started.set_exception(error)
+            return
         theirs.close()
         ends_with_us.close()
+        with self.changing:
+            self.process, self.connection, self.alive = process, connection, alive
+            if self.over.done():
+                self.process.kill()
+        started.set_result(None)
 
     def __call__(self, job: NightJob | JudgeJob, moved: Moved) -> Any:
         """Let the process do a job; raises its error, or GoneError where it died."""
@@ -118,8 +135,9 @@ class Worker:
 
     def kill(self) -> None:
         """End the process now, for good; what it was at can be done again."""
-        with self.starting:
-            self.is_over = True
+        with self.changing:
+            if not self.over.done():
+                self.over.set_result(None)
             if self.process is not None:
                 self.process.kill()
 

@@ -167,12 +167,11 @@ def as_planned(case: Case) -> Iterator[Finding]:
 
     from tasks.operate.plan import read_plan
 
-    url = _api_url()
+    plan, url = read_plan(case.plan_file), _api_url()
     if url is None or not _answers(url):
         yield fine("no server to look at")
         return
     file = "" if case.plan_file is None else f" --file {case.plan_file}"
-    plan = read_plan(case.plan_file)
     with get_client(sync_client=True) as client:
         if any(_is_ours(each) for each in client.read_deployments()):
             for planned in plan.deployments:

@@ -6,7 +6,8 @@ counts as dead; one whose process is gone from this machine counts as dead at on
 
 Clocks: a holder writes its own time, others read theirs. Clocks of two machines may differ by
 CLOCKS_APART. A holder measures by a clock that nobody sets, and stops trusting its lease
-(`ensure`) before another may take it.
+(`ensure`) before another may take it. Where another's clock was set further ahead than that, it
+takes the place of one that lives: `ensure` looks whether it is still there.
 """
 
 import random
@@ -128,9 +129,9 @@ def give_back(lake: Lake, name: str, run_id: str) -> None:
 
 
 def ensure(lake: Lake, name: str, run_id: str) -> None:
-    """Raise LeaseError unless this process holds the place and renewed it in time."""
-    is_held = _key(lake, name, run_id) in _renewals
-    lost = why_lost(lake, name, run_id) if is_held else "it is not held"
+    """Raise LeaseError unless this process holds the place, and renewed it in time."""
+    renewal = _renewals.get(_key(lake, name, run_id))
+    lost = "it is not held" if renewal is None else renewal.lost() or renewal.missed()
     if lost:
         raise LeaseError(
             f"the lease {name!r} of run {run_id} was lost: {lost}",
@@ -197,6 +198,9 @@ class _GoneError(Exception):
     """The row to renew or to remove is not there; nothing is to be written."""
 
 
+_TAKEN = "another run took it, for this one had not been heard of in time"
+
+
 class _Renewal:
     """Says from a thread of its own that a lease lives."""
 
@@ -217,8 +221,13 @@ class _Renewal:
         """Why the lease may be another's now; empty while it is ours."""
         silent = _clock() - self.renewed_at
         if self.taken_by_another:
-            return "another run took it, for this one had not been heard of in time"
+            return _TAKEN
         return f"it was not renewed for {silent:.0f} seconds" if silent > LEASE_SECONDS else ""
+
+    def missed(self) -> str:
+        """The same where the next renewal would find it; this looks now."""
+        rows = _rows(self.lake, self.lake.pin(TABLE), self.lease.name)
+        return "" if any(_is_same(each, self.lease) for each in rows) else _TAKEN
 
     def _run(self) -> None:
         pause = RENEW_SECONDS

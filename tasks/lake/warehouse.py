@@ -6,6 +6,7 @@ release at once and never half of one.
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,15 +32,19 @@ def warehouse_path(lake: Lake) -> Place:
 
 @contextmanager
 def views(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the file of views, read-only; of a store, as it is now."""
+    """A connection to the file of views as it is now, read-only. Raises OSError if there is none.
+
+    To a copy: DuckDB opens a file twice, for its header and for its blocks, and another file may
+    have taken its name in between.
+    """
     path = warehouse_path(lake)
-    if not isinstance(path, StorePath):
-        with connect(path, read_only=True) as con:
-            yield con
-        return
     with scratch("views") as folder:
-        path.fetch(folder / path.name)
-        with connect(folder / path.name, read_only=True) as con:
+        copy = folder / path.name
+        if isinstance(path, StorePath):
+            path.fetch(copy)
+        else:
+            shutil.copyfile(path, copy)
+        with connect(copy, read_only=True) as con:
             yield con
 
 
@@ -108,7 +113,7 @@ def is_fresh(lake: Lake, window: Mapping[str, Value]) -> bool:
     try:
         with views(lake) as con:
             seen = con.sql("SELECT state FROM main.freshness").fetchall()
-    except (duckdb.Error, FileNotFoundError):
+    except (duckdb.Error, OSError):
         return False
     return seen == [(_state_hash(lake, pins, window),)]
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from prefect.blocks.core import Block, UnknownBlockType
@@ -240,8 +241,21 @@ def _receivers(client: SyncPrefectClient, alerts: Alerts) -> tuple[Receivers, li
 def _webhook(alerts: Alerts) -> NightrankWebhook | None:
     if alerts.webhook is None:
         return None
-    url = SecretStr(_secret(alerts.webhook, "alerts.webhook"))
+    url = SecretStr(_url(alerts.webhook, "alerts.webhook"))
     return NightrankWebhook(url=url, headers=SecretDict({"Content-Type": "application/json"}))
+
+
+def _url(variable: str, key: str) -> str:
+    url = _secret(variable, key).strip()
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise SettingsError(
+            f"the environment variable {variable} holds no URL",  # nor is it told: it is a secret
+            where=key,
+            unchanged="the alerts on the server are as they were",
+            fix=f"set {variable} to https://..., or take {key} out of the settings",
+        )
+    return url
 
 
 def _mail(mail: Mail | None) -> NightrankMail | None:

@@ -20,7 +20,7 @@ from types import FrameType
 
 import httpx
 
-from tasks.errors import NightrankError, StorageError, UsageError
+from tasks.errors import NightrankError, StorageError, UsageError, as_ours
 from tasks.operate import processes
 from tasks.operate.processes import MARK, Child, Held
 
@@ -44,7 +44,7 @@ class Machine:
     pools: Sequence[str]
     deploy: Sequence[str]  # arguments of nightrank deploy
     say: Say
-    bury: Callable[[], Sequence[str]]  # notes the nights that died in the lake; a line for each
+    bury: Callable[[], Sequence[str]]  # notes in the lake what died there; a line for each
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     stopping: threading.Event = field(default_factory=threading.Event)
     children: list[Child] = field(default_factory=list)
@@ -279,8 +279,8 @@ def _bury_the_dead(machine: Machine) -> None:
         try:
             for line in machine.bury():
                 machine.say(line)
-        except NightrankError as error:  # the next look is near
-            machine.say(f"could not look for nights that died: {error.what}")
+        except Exception as error:  # whatever it is, the next look is near
+            machine.say(f"could not look for nights that died: {as_ours(error).what}")
 
 
 def _take_down(machine: Machine) -> None:

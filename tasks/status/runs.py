@@ -72,8 +72,12 @@ def stale_nights(s: Session, shop: Shop, found: Sequence[Change]) -> tuple[Stale
 
 
 def missing_nights(s: Session, newest: date | None) -> tuple[date, ...]:
-    """Dates with events, after the first night, for which no night has ended."""
-    s.read("ops.nights")
+    """Dates with events, after the first night, for which no night has ended.
+
+    A release that a backfill has made of them will do.
+    """
+    for name in ("ops.nights", "ops.backfills"):
+        s.read(name)
     ended = {
         row[0]
         for row in s.rows(
@@ -82,8 +86,14 @@ def missing_nights(s: Session, newest: date | None) -> tuple[date, ...]:
     }
     if not ended or newest is None:
         return ()
-    days = s.lake.pin("clean.events").days()
-    return tuple(sorted(day for day in days if min(ended) < day < newest and day not in ended))
+    made = {
+        row[0]
+        for row in s.rows(
+            "SELECT ds FROM ops.backfills WHERE state = 'done' AND outcome IS NOT NULL"
+        )
+    }
+    days = s.lake.pin("clean.events").days().keys() - ended - made
+    return tuple(sorted(day for day in days if min(ended) < day < newest))
 
 
 def backfills(s: Session) -> tuple[Plan, ...]:

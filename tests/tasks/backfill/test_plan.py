@@ -1,18 +1,21 @@
 """Which nights a plan has, when it goes on, and how its nights change hands; no night is made."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tasks.backfill import ledger
 from tasks.backfill.apart import closes
-from tasks.backfill.driving import cancel, plan_lease, plans, sweep
+from tasks.backfill.deaths import note_deaths, plan_lease
+from tasks.backfill.driving import cancel, plans, sweep
+from tasks.backfill.forecast import forecast
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Planned, plans_folder, resume, with_models
-from tasks.errors import UsageError
+from tasks.errors import BackfillError, UsageError
 from tasks.lake import leases
+from tasks.running import note_end
 from tasks.serve.publications import Publication, note
 from tests.scenarios.daily import day
 from tests.tasks.backfill.conftest import History
@@ -37,11 +40,12 @@ def write(shop: History, planned: Planned, *changed: Entry) -> list[Entry]:
 
 
 def done(entry: Entry) -> Entry:
-    return replace(entry, state="done", outcome="swapped in", n_rows=1)
+    ended_at = entry.planned_at
+    return replace(entry, state="done", outcome="swapped in", n_rows=1, ended_at=ended_at)
 
 
 def failed(entry: Entry) -> Entry:
-    return replace(entry, state="failed", reason="why")
+    return replace(entry, state="failed", reason="why", ended_at=entry.planned_at)
 
 
 def test_dates_without_events_are_empty_and_no_error(shop: History) -> None:
@@ -80,6 +84,34 @@ def test_failed_are_those_whose_last_attempt_failed(shop: History) -> None:
     assert list(states(shop.plan(1, 4, choice="failed"))) == [day(1), day(3)]
 
 
+def test_a_plan_that_was_left_before_a_night_hides_no_failure_of_it(shop: History) -> None:
+    first = shop.plan(1, 2)
+    write(shop, first, *(failed(each) for each in first.entries))
+    left = shop.plan(1, 2, models=("popularity",))
+    write(shop, left, *(replace(each, state="cancelled") for each in left.entries))
+    assert list(states(shop.plan(1, 4, choice="failed"))) == [day(1), day(2)]
+
+
+def test_a_night_that_went_well_since_is_no_failure(shop: History) -> None:
+    first = shop.plan(1, 2)
+    write(shop, first, *(failed(each) for each in first.entries))
+    ended = [(day(1), "kept", 1), (day(1), "failed", -1), (day(2), "failed", 1)]
+    for ds, outcome, minutes in ended:
+        at = first.plan.planned_at + timedelta(minutes=minutes)
+        row = {"run_id": f"{ds} {outcome}", "outcome": outcome, "reason": "x", "release_id": None}
+        note_end(shop.shop, {**row, "started_at": at, "ended_at": at, "ds": ds}, ds)
+    assert list(states(shop.plan(1, 4, choice="failed"))) == [day(2)]
+
+
+def test_a_night_that_was_never_judged_is_missing(shop: History) -> None:
+    """Its plan was left before the last pass, and cannot go on where the recipe is another."""
+    left = shop.plan(1, 2)
+    unjudged = replace(done(left.entries[0]), outcome=None)
+    write(shop, left, unjudged, replace(left.entries[1], state="cancelled"))
+    assert list(states(shop.plan(1, 3, choice="missing"))) == [day(1), day(2), day(3)]
+    assert list(states(shop.plan(1, 3))) == [day(1), day(2), day(3)]
+
+
 def test_what_is_done_from_the_same_inputs_is_not_done_again(shop: History) -> None:
     first = shop.plan(1, 2)
     write(shop, first, *map(done, first.entries))
@@ -90,6 +122,15 @@ def test_what_is_done_from_the_same_inputs_is_not_done_again(shop: History) -> N
     shop.land_late(5, 2)
     shop.ingest()
     assert list(states(shop.plan(1, 2))) == [day(2)]
+
+
+def test_what_is_done_and_not_judged_yet_is_not_told_as_to_be_made(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    left = replace(done(planned.entries[0]), outcome=None, seconds=60.0)
+    write(shop, planned, left)
+    told = forecast(shop.shop, shop.plan(1, 2))
+    assert [(each.state, each.minutes) for each in told.nights] == [("done", None), ("waiting", 1)]
+    assert told.minutes == 1 / 2  # two at once
 
 
 def test_the_same_request_goes_on_with_the_plan_and_its_pins(shop: History) -> None:
@@ -143,13 +184,26 @@ def test_nights_of_a_dead_run_wait_again_and_its_folder_stays(shop: History) -> 
     ledger.take(lake, plan_id, day(1), "mine", 1)
     (plans_folder(lake) / plan_id).mkdir(parents=True)
     with leases.leased(lake, plan_lease(plan_id), "mine", leases.Terms("drives it")):
-        assert sweep(lake) == []  # it lives
+        assert note_deaths(lake) == sweep(lake) == []  # it lives
         assert ledger.of_plan(lake, plan_id)[0].state == "running"
-    (said,) = sweep(lake)
+    (said,) = note_deaths(lake)
     assert "died" in said
     assert ledger.of_plan(lake, plan_id)[0].state == "waiting"
     assert (plans_folder(lake) / plan_id).exists()
     assert sweep(lake) == []
+
+
+def test_a_night_that_another_run_has_begun_since_is_not_taken_for_dead(shop: History) -> None:
+    planned = shop.plan(1, 1)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    ledger.take(lake, plan_id, day(1), "dead", 1)
+    ledger.ready(lake, plan_id)  # somebody goes on with it, while another still looks
+    ledger.take(lake, plan_id, day(1), "alive", 1)
+    assert ledger.bury(lake, plan_id, {"dead"}) == []
+    assert ledger.of_plan(lake, plan_id)[0].state == "running"
+    (dead,) = ledger.bury(lake, plan_id, {"alive"})
+    assert (dead.state, dead.reason) == ("waiting", "the process that made it died")
 
 
 def test_a_folder_that_nobody_needs_is_removed(shop: History) -> None:
@@ -174,6 +228,32 @@ def test_a_plan_that_nobody_drives_is_cancelled_at_once(shop: History) -> None:
     assert {each.state for each in ledger.of_plan(lake, plan_id)} == {"waiting"}
     with pytest.raises(UsageError, match="no plan x"):
         cancel(shop.shop, "x")
+
+
+def test_a_plan_that_does_not_stop_is_not_told_as_cancelled(shop: History) -> None:
+    planned = shop.plan(1, 3)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    ledger.take(lake, plan_id, day(1), "mine", 1)
+    with (
+        leases.leased(lake, plan_lease(plan_id), "mine", leases.Terms("drives it")),
+        pytest.raises(BackfillError, match=f"running: {day(1)}\n") as told,
+    ):
+        cancel(shop.shop, plan_id, patience=0.0)
+    assert "drives it, run mine" in told.value.where
+    assert [each.state for each in ledger.of_plan(lake, plan_id)] == [
+        "running",
+        "cancelled",
+        "cancelled",
+    ]
+
+
+def test_a_plan_that_has_ended_cannot_be_cancelled_any_more(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    entries = write(shop, planned, done(planned.entries[0]), failed(planned.entries[1]))
+    result = cancel(shop.shop, planned.plan.plan_id)
+    assert (result.stopped, list(result.entries)) == (None, entries)
+    assert ledger.of_plan(shop.shop.lake, planned.plan.plan_id) == entries
 
 
 def test_a_file_without_a_date_counts_as_known_some_hours_longer(shop: History) -> None:

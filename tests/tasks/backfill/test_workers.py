@@ -1,44 +1,77 @@
-"""What a worker hands back of a night that it was given."""
+"""The process of a worker: how it is started and ended. No night is made."""
 
 import multiprocessing
-from datetime import date
-from typing import Any, cast
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.backfill import workers
 from tasks.backfill.workers import GoneError, NightJob, Worker
 from tasks.stores import Storage, UnreachableError, refusal_of
+from tests.scenarios.daily import day
 
-JOB = NightJob(date(2026, 1, 5), "run")
+
+class SlowToHandOver:
+    """What a process is given, and waits for until the gate opens: its start takes as long."""
+
+    def __init__(self) -> None:
+        self.asked, self.gate = threading.Event(), threading.Event()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.asked.set()
+        self.gate.wait(60)
+        return Path, ("shop",)
 
 
-def worker() -> tuple[Worker, Any]:
-    """One whose process lives, and the other end of its line."""
-    ours, theirs = multiprocessing.Pipe()
-    nothing = cast("Any", None)
-    process = multiprocessing.current_process()
-    return Worker(nothing, nothing, 1, process, ours), theirs
+def test_a_worker_is_killed_at_once_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_HOW", "spawn")
+    monkeypatch.setattr(workers, "_APART", multiprocessing.get_context("spawn"))
+    slow: Any = SlowToHandOver()
+    plan: Any = Plan()
+    worker = Worker(slow, plan, 1)
+    before = set(multiprocessing.active_children())
+    with ThreadPoolExecutor(2) as pool:
+        job = pool.submit(worker, NightJob(day(1), "run"), lambda _: None)
+        assert slow.asked.wait(30)
+        try:
+            pool.submit(worker.kill).result(10)
+            with pytest.raises(GoneError, match="stopped"):
+                job.result(10)
+        finally:
+            slow.gate.set()
+    worker.close()
+    # what was started too late is ended: nobody waits for it
+    until = time.monotonic() + 60
+    while worker.process is None or worker.process.is_alive():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert set(multiprocessing.active_children()) <= before
+
+
+class Plan:
+    """What a worker asks of its plan."""
+
+    plan_id = "plan"
+
+
+def test_what_stopped_a_start_is_told() -> None:
+    nothing: Any = threading.Lock()  # cannot be handed over
+    plan: Any = Plan()
+    with pytest.raises(TypeError, match="pickle"):
+        Worker(nothing, plan, 1)(NightJob(day(1), "run"), lambda _: None)
 
 
 def test_what_a_store_refused_is_not_taken_for_a_death() -> None:
-    asked, other = worker()
-    other.send(("failed", refusal_of("Unreachable", Storage(), "s3://shop/lake")))
-    with pytest.raises(UnreachableError, match="does not answer"):
-        asked(JOB, lambda _: None)
-
-
-def test_stages_are_handed_on_until_the_night_is_done() -> None:
-    asked, other = worker()
+    ours, theirs = multiprocessing.Pipe()
+    nothing: Any = None
+    worker = Worker(nothing, nothing, 1, multiprocessing.current_process(), ours)
+    for told in (("stage", "ingest"), ("failed", refusal_of("Unreachable", Storage(), "s3://a"))):
+        theirs.send(told)
     seen: list[str] = []
-    for told in (("stage", "ingest"), ("stage", "train"), ("done", 7)):
-        other.send(told)
-    assert asked(JOB, seen.append) == 7
-    assert seen == ["ingest", "train"]
-
-
-def test_a_line_that_breaks_is_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, other = worker()
-    monkeypatch.setattr(asked, "_how_it_ended", lambda: "its process ended with code 1")
-    other.close()
-    with pytest.raises(GoneError, match="code 1"):
-        asked(JOB, lambda _: None)
+    with pytest.raises(UnreachableError, match="does not answer"):
+        worker(NightJob(day(1), "run"), seen.append)
+    assert seen == ["ingest"]

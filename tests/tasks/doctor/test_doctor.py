@@ -14,6 +14,7 @@ from tasks.doctor.examine import ROOMS, examine, opened
 from tasks.doctor.findings import Case, Finding
 from tasks.ingest.pseudonyms import KEY_VARIABLE
 from tasks.lake.session import session
+from tasks.operate.plan import SHIPPED_PLAN
 from tasks.serve.publications import Publication, note, served, time_after
 from tasks.serve.publications import history as read_history
 from tasks.settings import Compute
@@ -67,6 +68,16 @@ def test_before_the_first_night_nothing_is_wrong_and_no_lake_is_made(
 ) -> None:
     assert sick(examine(None, None, sample / "landing", tmp_path / "lake")) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_schedules_that_cannot_be_read_are_wrong_before_there_is_a_server(tmp_path: Path) -> None:
+    plan = tmp_path / "prefect.yaml"
+    plan.write_text(SHIPPED_PLAN.read_text().replace("timezone: UTC", "timezone: Mars/Olympus", 1))
+    shop = (None, None, tmp_path, tmp_path / "lake")
+    (found,) = sick(examine(*shop, rooms=["orchestration"], plan=plan))
+    assert (found.verdict, found.check) == ("wrong", "as planned")
+    assert "Mars/Olympus" in found.found
+    assert str(plan) in found.fix
 
 
 @pytest.mark.parametrize("name", LANDED)

@@ -166,6 +166,18 @@ def test_who_lost_its_lease_is_told(lake: Lake, monkeypatch: pytest.MonkeyPatch)
     assert runs(lake) == ["b"]
 
 
+def test_one_whose_place_a_clock_set_ahead_gave_away_is_not_trusted(lake: Lake) -> None:
+    """Long before it would renew: the other may be deciding already."""
+    assert take(lake, NAME, "a", Terms("a test")) == []
+    ensure(lake, NAME, "a")
+    leases._without(lake, NAME, lambda each: each.run_id == "a")
+    put(lake, "b")
+    with pytest.raises(LeaseError, match="was lost: another run took it"):
+        ensure(lake, NAME, "a")
+    give_back(lake, NAME, "a")
+    assert runs(lake) == ["b"]
+
+
 def test_who_lost_its_lease_hears_of_it_at_once(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,10 @@
+import multiprocessing
+import os
 import subprocess
 import sys
 from datetime import date
+from itertools import count
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import duckdb
@@ -8,8 +12,9 @@ import pytest
 
 from expectations.catalogue import catalogue
 from tasks.lake.connection import connect
+from tasks.lake.session import write_views
 from tasks.lake.tables import Lake
-from tasks.lake.warehouse import is_fresh, no_window, rebuild, warehouse_path
+from tasks.lake.warehouse import is_fresh, no_window, rebuild, views, warehouse_path
 from tests.disk import on_disk
 from tests.tasks.lake.test_tables import MONDAY, night
 
@@ -68,6 +73,37 @@ def test_two_processes_read_it_at_once(tmp_path: Path) -> None:
         assert con.sql("SELECT count(*) FROM serve.current").fetchall() == [(0,)]
         told = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
         assert told.stdout.strip() == "[(0,)]", told.stderr
+
+
+def _swap(target: Path, stop: Event) -> None:
+    """Let two files take the name `target` in turn, until told to stop."""
+    for turn in count(1):
+        if stop.is_set():
+            return
+        os.link(target.with_name(f"{turn % 2}"), target.with_name("next"))
+        target.with_name("next").replace(target)
+
+
+def test_it_opens_whole_while_files_take_its_name(tmp_path: Path) -> None:
+    """Of sizes that differ: blocks that the header of the one tells of are not in the other."""
+    lake, sizes = Lake(tmp_path), (3, 400)
+    target = on_disk(warehouse_path(lake))
+    for turn, n in enumerate(sizes):
+        made = {f"s.v{each}": f"SELECT '{'x' * 900}' AS a" for each in range(n)}
+        write_views(target.with_name(f"{turn}"), made)
+    os.link(target.with_name("0"), target)
+    stop = multiprocessing.Event()
+    swapping = multiprocessing.Process(target=_swap, args=(target, stop))
+    swapping.start()
+    try:
+        for _ in range(25):
+            with views(lake) as con:
+                found = con.sql("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchall()
+            assert found[0][0] in sizes
+    finally:
+        stop.set()
+        swapping.join()
+    assert swapping.exitcode == 0
 
 
 def test_it_cannot_be_written_through(tmp_path: Path) -> None:

@@ -72,6 +72,20 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
         _webhook(Alerts(webhook="NIGHTRANK_NO_SUCH"))
 
 
+@pytest.mark.parametrize("value", ["hidden", "https://", "ftp://hidden/", "hidden:443"])
+def test_what_is_no_url_is_refused_and_not_told(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTRANK_HOOK", value)
+    with pytest.raises(SettingsError, match="NIGHTRANK_HOOK holds no URL") as told:
+        _webhook(Alerts(webhook="NIGHTRANK_HOOK"))
+    assert "hidden" not in str(told.value)
+    monkeypatch.setenv("NIGHTRANK_HOOK", "https://hooks.example/hidden\n")
+    block = _webhook(Alerts(webhook="NIGHTRANK_HOOK"))
+    assert block is not None
+    assert block.url.get_secret_value() == "https://hooks.example/hidden"
+
+
 def test_a_secret_is_no_name_of_a_variable() -> None:
     with pytest.raises(ValueError, match="webhook"):
         Alerts(webhook="https://hooks.example/secret")

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tasks.errors import StorageError
@@ -20,12 +21,14 @@ def test_nights_that_died_are_looked_for_again_and_again_whatever_goes_wrong(
 ) -> None:
     monkeypatch.setattr(machine, "BURY_SECONDS", 0.01)
     told: list[str] = []
-    answers = iter(["trouble", "nothing", "one"])
+    answers = iter(["trouble", "surprise", "nothing", "one"])
 
     def bury() -> Sequence[str]:
         answer = next(answers, "stop")
         if answer == "trouble":
             raise StorageError("no room", where="here", unchanged="all", fix="make room")
+        if answer == "surprise":
+            raise duckdb.IOException("a file is gone")
         if answer == "stop":
             up.stopping.set()
         return ["died, and noted so: night"] if answer == "one" else []
@@ -35,4 +38,7 @@ def test_nights_that_died_are_looked_for_again_and_again_whatever_goes_wrong(
     thread.start()
     thread.join(30)
     assert not thread.is_alive()
-    assert told == ["could not look for nights that died: no room", "died, and noted so: night"]
+    trouble, surprise, died = told
+    assert trouble == "could not look for nights that died: no room"
+    assert "a file is gone" in surprise
+    assert died == "died, and noted so: night"

@@ -16,6 +16,7 @@ import pytest
 from expectations.catalogue import stored
 from flows.cli import main
 from tasks import steps
+from tasks.backfill.deaths import plan_lease
 from tasks.hours import look
 from tasks.ingest.landing import arrival
 from tasks.ingest.mend import withdraw
@@ -293,12 +294,38 @@ def test_a_plan_that_is_not_done_is_told(one: Place) -> None:
     assert told(one).backfills == ()
 
 
+def test_a_night_of_a_plan_that_died_is_not_told_as_running(
+    one: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = opened(one).lake
+    blank = dict.fromkeys(lake.schema("ops.backfills").names)
+    row = blank | {"plan_id": "p", "ds": day(2), "state": "running", "run_id": "dead"}
+    lake.put("ops.backfills", {"plan_id": "p"}, [row])
+    with leased(lake, plan_lease("p"), "alive", Terms("drives it")):
+        main(shop(one, "status", "--format", "json"))
+        assert json.loads(capsys.readouterr().out)["backfills"][0]["nights"] == {"running": 1}
+    main(shop(one, "status", "--format", "json"))
+    assert json.loads(capsys.readouterr().out)["backfills"][0]["nights"] == {"waiting": 1}
+
+
 def test_dates_that_no_night_ran_for_are_told_with_their_command(one: Place) -> None:
     found = told(one)
     alone = replace(found, missing_nights=(day(2),))
     both = replace(found, missing_nights=(day(2), day(4)))
     assert alone.mend_missing == f"nightrank run --ds {day(2)}"
     assert both.mend_missing == f"nightrank backfill {day(2)} {day(4)} --missing"
+
+
+def test_a_date_that_a_backfill_has_made_is_missing_no_more(one: Place) -> None:
+    lake = opened(one).lake
+    row = lake.rows(lake.pin("ops.nights"), {"ds": day(5)}).to_pylist()[0]
+    lake.append("ops.nights", {"ds": day(1)}, [row | {"run_id": "first", "ds": day(1)}])
+    assert told(one).missing_nights == (day(2), day(3), day(4))
+    blank = dict.fromkeys(lake.schema("ops.backfills").names) | {"plan_id": "p"}
+    outcomes = {day(2): "swapped in", day(3): "kept aside", day(4): None}
+    rows = [blank | {"ds": ds, "state": "done", "outcome": each} for ds, each in outcomes.items()]
+    lake.put("ops.backfills", {"plan_id": "p"}, rows)
+    assert told(one).missing_nights == (day(4),)
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("failed", 1), ("held", 3)])

@@ -1,0 +1,43 @@
+"""Plans whose driver died: nothing of them runs, whatever the table says. Light to import."""
+
+from dataclasses import replace
+
+from tasks.backfill import ledger
+from tasks.backfill.ledger import Entry
+from tasks.lake import leases
+from tasks.lake.tables import Lake
+
+
+def plan_lease(plan_id: str) -> str:
+    """The lease that whoever drives a plan holds."""
+    return f"backfill plan {plan_id}"
+
+
+def look(lake: Lake) -> tuple[dict[str, list[Entry]], set[str]]:
+    """All plans, and the leases of those that somebody drives; the plans are read first.
+
+    Nothing is written, not even an empty table.
+    """
+    as_it_is = replace(lake, only_read=True)
+    plans = ledger.by_plan(as_it_is)
+    return plans, {each.name for each in leases.holders(as_it_is) if not each.is_dead()}
+
+
+def bury(lake: Lake, plans: dict[str, list[Entry]], driven: set[str]) -> list[str]:
+    """Let nights that are written as running wait again, of plans that nobody drives.
+
+    Returns a line for each plan. Nothing is written where there is none.
+    """
+    said = []
+    for plan_id, entries in plans.items():
+        running = {each.run_id for each in entries if each.state == "running"}
+        if running and plan_lease(plan_id) not in driven:
+            dead = ledger.bury(lake, plan_id, running)
+            days = ", ".join(str(each.ds) for each in dead)
+            said += [f"plan {plan_id}: the process that made {days} died; it waits"] if dead else []
+    return said
+
+
+def note_deaths(lake: Lake) -> list[str]:
+    """Look, and bury what is dead; a line for each plan."""
+    return bury(lake, *look(lake))
