@@ -296,9 +296,11 @@ def _words(code: str, storage: Storage) -> tuple[str, str]:
     others = "or let storage.key and storage.secret name others"
     at = storage.address
     if code == "InvalidAccessKeyId":
+        has_token = bool(os.environ.get(storage.token))
+        also = f"; unset {storage.token} if it is of another key" if has_token else ""
         return (
             f"{at} does not know the key in {storage.key} ({code})",
-            f"set the environment variables {names} to a key of that store, {others}",
+            f"set the environment variables {names} to a key of that store, {others}{also}",
         )
     if code in _UNKNOWN_TOKEN:
         return (

@@ -239,6 +239,15 @@ def test_what_a_store_says_is_told_by_its_setting(
     assert fix in refusal_of(code, store.storage, "s3://shop/lake").fix
 
 
+def test_a_token_that_may_be_of_another_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    assert "TOKEN" not in refusal_of("InvalidAccessKeyId", Storage(), "s3://shop").fix
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "the-token")
+    fix = refusal_of("InvalidAccessKeyId", Storage(), "s3://shop").fix
+    assert "unset AWS_SESSION_TOKEN" in fix
+    assert "the-token" not in fix
+
+
 def test_no_bucket_no_key_and_no_answer(store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match="no such bucket"):
         try_store(StorePath("nowhere", "lake", store.storage))
