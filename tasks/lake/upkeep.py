@@ -47,6 +47,8 @@ def keep_up(lake: Lake, name: str, keep: timedelta, *, compacts: bool = True) ->
         n_removed = _vacuum(opened.table(folder), keep)
         _shorten_log(folder)
     except (DeltaError, OSError) as error:
+        if isinstance(error, StorageError):
+            raise
         if isinstance(folder, StorePath):
             raise refusal(error, folder.reached, str(folder)) from None
         raise StorageError(
