@@ -107,7 +107,9 @@ def test_where_bounds_rule_out_nothing_they_are_given_up(scored: list[int]) -> N
 
 def test_they_are_given_up_where_few_users_told_otherwise(scored: list[int]) -> None:
     users, items = learnt(450)
-    length = np.repeat(np.array([1, 1024], np.float32), [150, 300])  # long ones see no bias, but need all
+    length = np.repeat(
+        np.array([1, 1024], np.float32), [150, 300]
+    )  # long ones see no bias, but need all
     length[np.linspace(0, 449, 60, dtype=np.int64)] = 1  # those who are looked at
     users[:, :-1] *= length[:, None]
     items[:, :-1] = in_sixteenths(np.random.default_rng(4).standard_normal((N_ITEMS, 16)))
