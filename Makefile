@@ -2,7 +2,8 @@
 # make test      set up, and run every check and test
 # make soak      the long tests: many seeds, many kills
 # make bench     speed, quality and truth, measured (long), and the book of them; RECBOLE=PYTHON
-#                of an environment with RecBole measures that beside ours, CICERONE=PROGRAM the night
+#                of an environment with RecBole measures that beside ours, CICERONE=PROGRAM the night,
+#                PMIXER=model.py of SASRec.pytorch an epoch; what stands beside a peer is written with it
 # make gpu       steps and lists on a GPU against their floors; skipped where there is none
 # make lint      the static checks alone
 # make clean     remove what was set up; landing/, truth/ and lake/ stay
@@ -63,7 +64,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.propensities
 	$(BIN)/python -m tests.benchmarks.topk
 	$(BIN)/python -m tests.benchmarks.whole_night $(if $(CICERONE),--peer $(CICERONE))
-	$(BIN)/python -m tests.benchmarks.sasrec_speed
+	$(BIN)/python -m tests.benchmarks.sasrec_speed $(if $(PMIXER),--peer $(PMIXER))
 	$(BIN)/python -m tests.benchmarks.sasrec_quality
 	$(BIN)/python -m tests.benchmarks.known_causes
 	$(BIN)/python -m tests.benchmarks.causalrec_quality
@@ -72,8 +73,9 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.book
 
 gpu: $(READY)
-	$(BIN)/pytest tests/tasks/train/test_gpu.py
+	$(BIN)/pytest tests/tasks/train/test_gpu.py tests/tasks/train/test_topk_cuda.py
 	$(BIN)/python -m tests.benchmarks.gpu
+	$(BIN)/python -m tests.benchmarks.book
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -142,7 +142,9 @@ class CausalRec(SASRec):
             raise TypeError(f"CausalRec needs a CausalRecConfig, not {type(config).__name__}")
         super().__init__(config, n_users, n_items)
         self.boosting = config
-        self.discovery = _Discovery(config, n_items)
+        # without a boost a training draws what one of SASRec draws: nothing for the graph
+        with torch.random.fork_rng(devices=[], enabled=config.alpha == 0):
+            self.discovery = _Discovery(config, n_items)
         self.dual = DualState(config.every)
 
     def prepare(self, histories: Histories) -> None:
@@ -165,7 +167,9 @@ class CausalRec(SASRec):
         )
 
     def effects(self, past: Past) -> Tensor:
-        """W of these sequences, [B, T, T]; 0 where it is not looked for."""
+        """W of these sequences, [B, T, T]; 0 where it is not looked for: all, without a boost."""
+        if self.boosting.alpha == 0:  # the graph was never taught anything
+            return torch.zeros(*past.items.shape, past.items.shape[1], device=past.items.device)
         graph = self.graph(past)
         return graph.effects if graph.at is None else _spread(graph.effects, graph.at, past)
 
@@ -343,7 +347,8 @@ class _Discovery(nn.Module):
         both = known.unsqueeze(-1) & known.unsqueeze(-2)
         attention = null_sink_softmax(scores, both & before(n, x.device))
         z = (v + attention @ v) * known.unsqueeze(-1)
-        effects = self._effects(scores, attention, z, normed) * both
+        # of half precision some forms are products, and alpha R is more than float16 holds
+        effects = self._effects(scores, attention, z, normed).float() * both
         return effects, z, self._h(effects)
 
     def know(self, found: Directions) -> None:
@@ -406,10 +411,17 @@ def _recency(effects: Tensor) -> Tensor:
 
 
 def _shuffled(related: Tensor, length: int) -> Tensor:
-    """What lies before a step in another order, the same for all, however many; [B, T, T]."""
+    """What lies before a step in another order, the same for all, however many; [B, T, T].
+
+    None keeps its own, but where one alone lies before: short rows would often stay as they are.
+    """
     n = related.shape[-1]
     drawn = torch.rand(length, length, generator=torch.Generator().manual_seed(0))
     drawn = torch.where(before(n), drawn[:n, :n], 2.0)
     drawn.fill_diagonal_(1.5)  # itself after those before it, as it stands, and then what is ahead
-    order = drawn.argsort(-1).to(related.device)
-    return related.gather(-1, order.expand_as(related))
+    order = drawn.argsort(dim=-1, stable=True)
+    step = torch.arange(n)
+    last = step.unsqueeze(-1) - 1  # [T, 1] of those before, in their order
+    following = torch.where(step < last, step + 1, torch.where(step == last, 0, step))  # [T, T]
+    of = order.scatter(-1, order, order.gather(-1, following)).to(related.device)
+    return related.gather(-1, of.expand_as(related))

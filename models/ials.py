@@ -22,11 +22,20 @@ from typing import ClassVar
 import numpy as np
 import torch
 from implicit.cpu.als import AlternatingLeastSquares
+from implicit.recommender_base import ModelFitError
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from models.contract import ClosedFormModel, Config, FloatArray, Positives, require, to_array
+from models.contract import (
+    ClosedFormModel,
+    Config,
+    FloatArray,
+    ModelError,
+    Positives,
+    require,
+    to_array,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +83,11 @@ class IALS(ClosedFormModel):
         self.register_buffer("y", torch.zeros(n_items, config.n_factors))  # [n_items, f]
 
     def fit(self, data: Positives) -> None:
-        """Sweep from a random start, drawn from torch's global generator."""
+        """Sweep from a random start, drawn from torch's global generator.
+
+        Raises:
+            ModelError: factors became NaN, or cannot be solved for.
+        """
         config = self.config
         c = 1 + config.confidence * np.power(data.weights, config.strength_power)  # [nnz]
         # copied: the solver takes no read-only arrays, and ours are maps of files
@@ -89,7 +102,13 @@ class IALS(ClosedFormModel):
                 use_cg=not config.exact,
                 random_state=int(torch.randint(2**31, ()).item()),
             )
-            als.fit(rows, show_progress=False)
+            try:
+                als.fit(rows, show_progress=False)
+            except (ModelFitError, ValueError) as error:
+                why = str(error).rstrip(".")
+                raise ModelError(
+                    f"iALS: {why}; raise regularisation or lower confidence"
+                ) from error
         self.x.copy_(torch.from_numpy(als.user_factors))
         self.y.copy_(torch.from_numpy(als.item_factors))
 

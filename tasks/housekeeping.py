@@ -26,6 +26,7 @@ from tasks.night import refresh
 from tasks.places import Entry, Place, StorePath, entries, remove, size
 from tasks.serve.publications import history, served
 from tasks.shop import Shop
+from tasks.stores import StoreError
 
 OF_MODELS = ("serve.candidates", "serve.causal_edges")  # lists and reasons are made from them
 PLANS_KEPT = timedelta(days=30)  # since it was planned; the logs of tables keep versions as long
@@ -55,6 +56,7 @@ def housekeep(shop: Shop, now: datetime | None = None) -> Iterator[Chore]:
     yield from _drop_old(shop, now, keep)
     yield _drop_pages(shop)
     yield _drop_left(lake, now, keep)
+    yield from _drop_uploads(lake, now - keep)
     inputs = _inputs_of_increments(shop)
     pinned = _pinned(lake, now)
     for name in stored():
@@ -219,6 +221,17 @@ def _drop_left(lake: Lake, now: datetime, keep: timedelta) -> Chore:
             n_gone += 1
             remove(half)
     return Chore("left by killed trainings", f"{n_gone} removed", n_bytes, 0)
+
+
+def _drop_uploads(lake: Lake, begun_before: datetime) -> Iterator[Chore]:
+    """Parts of large files in a store whose writers were killed."""
+    if not isinstance(lake.root, StorePath):
+        return
+    try:
+        did = f"{lake.root.drop_uploads(begun_before)} given up"
+    except StoreError as error:  # not every store lets every user look for them
+        did = f"not looked for: {error.what}"
+    yield Chore("files that were never put whole", did, 0, 0)
 
 
 def _half_models(lake: Lake) -> Iterator[tuple[Place, list[Entry]]]:

@@ -57,6 +57,8 @@ def keep_up(
         n_removed = _vacuum(opened.table(folder), keep, _there(folder, pinned))
         _shorten_log(folder)
     except (DeltaError, OSError) as error:
+        if isinstance(error, StorageError):
+            raise
         if isinstance(folder, StorePath):
             raise refusal(error, folder.reached, str(folder)) from None
         raise StorageError(

@@ -91,7 +91,9 @@ class Descent:
             for batch in batches:
                 for part in batch.cut(self.n_parts) if self.n_parts > 1 else [batch]:
                     passed = passed.plus(self._look_at(part, part.n / n))
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not _ran_out_of_memory(error):
+                raise
             return None
         return passed
 
@@ -166,6 +168,13 @@ def clip(parameters: Iterable[nn.Parameter], most: float) -> float:
         for each in gradients:
             each.mul_(most / length)
     return length
+
+
+def _ran_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """On a GPU, in NumPy, or in torch on a CPU, which has no class of its own for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "DefaultCPUAllocator" in str(error)
 
 
 def _sums(weights: Tensor | None, n: int) -> tuple[float, float]:

@@ -87,8 +87,9 @@ def train(
     """Fit the model to the data; the same arguments on the same machine give the same bits.
 
     With a holdout, training stops after `config.patience` epochs without a better NDCG@20 and
-    returns the best epoch's weights. The NDCG is that of up to 10,000 users, evenly spaced
-    among those with a relevant item. With `epochs`, exactly so many passes are made and the
+    returns the best epoch's weights; epochs before the first that finds anything do not count, and
+    where none does the last one's are returned. The NDCG is that of up to 10,000 users, evenly
+    spaced among those with a relevant item. With `epochs`, exactly so many passes are made and the
     last one's weights are returned.
 
     With `checkpoints`, a training that was killed goes on where its last checkpoint was written,

@@ -73,7 +73,8 @@ def train_model(
         metrics = _measure(s, shop, ds, before, first, judging, work / "d")
         trials = write_trials(shop, s, ds, release, first)
         last, start = first, starts[0]
-        if holdout is not None:
+        # its days are learnt from too where they hold nothing that could be found
+        if s.value("SELECT count(*) FROM train.holdout"):
             everything = _interactions(s, _TRAINING, work / "c")
             everything = _with_sequences(s, shop, ds, name, everything, work / "c", is_cut=False)
             start = starts[1]

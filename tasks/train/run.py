@@ -59,7 +59,7 @@ class Course:
     ess_shares: list[float] = field(default_factory=list)
     ndcgs: list[float] = field(default_factory=list)
     n_parts: list[int] = field(default_factory=list)
-    best_epoch: int = 0
+    best_epoch: int = 0  # 0: none that was measured found anything
 
     def end_epoch(self, n_samples: int, n_parts: int) -> None:
         """Note the mean loss of the epoch and the effective sample size of its weights.
@@ -132,10 +132,11 @@ class GradientRun:
                 continue
             with nullcontext() if self.mean is None else self.mean.in_place():
                 self._measure(measure)
-            n_made = len(so_far.ndcgs)
-            if epochs is None and n_made - so_far.best_epoch >= self.config.patience:
+            # a model that finds nothing yet is at its beginning, however often it was measured
+            n_worse = len(so_far.ndcgs) - so_far.best_epoch if so_far.best_epoch else 0
+            if epochs is None and n_worse >= self.config.patience:
                 break
-        if epochs is None and so_far.ndcgs:
+        if epochs is None and so_far.best_epoch:
             self.model.load_state_dict(self.best)
         else:
             so_far.best_epoch = len(so_far.losses)
@@ -145,16 +146,16 @@ class GradientRun:
         return so_far
 
     def _measure(self, measure: Measure) -> None:
-        """Measure the weights that the model has, and keep them if they are the best."""
+        """Measure the weights that the model has, and keep them if they are the best that find."""
+        self._refuse_strange_weights()
         self.model.eval()
         so_far = self.so_far
         so_far.ndcgs.append(measure(self.feed))
-        if so_far.ndcgs[-1] > max(so_far.ndcgs[:-1], default=-1.0):
+        if so_far.ndcgs[-1] > max(so_far.ndcgs[:-1], default=0.0):
             so_far.best_epoch, self.best = len(so_far.ndcgs), self._weights()
 
     def _finish(self) -> None:
-        if not all(bool(each.isfinite().all()) for each in self.model.parameters()):
-            self._diverged(len(self.so_far.losses), "weights became NaN or infinite")
+        self._refuse_strange_weights()
         self.feed.settle()
         if self.checkpoint is not None:
             self.checkpoint.remove()
@@ -239,6 +240,11 @@ class GradientRun:
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+    def _refuse_strange_weights(self) -> None:
+        """The last step of an epoch has no loss after it that could tell."""
+        if not all(bool(each.isfinite().all()) for each in self.model.parameters()):
+            self._diverged(len(self.so_far.losses), "weights became NaN or infinite")
 
     def _diverged(self, epoch: int, what: str) -> NoReturn:
         if self.checkpoint is not None:

@@ -126,7 +126,8 @@ def top_k(
         k: at least 1; may exceed I.
         seen: U rows over I columns of items not to list for that user.
         allowed: [I], items that may be listed at all.
-        block_bytes: what all blocks of scores at work may take; the result does not depend on it.
+        block_bytes: what all blocks of scores at work may take, each of 16 users at least; the
+            result does not depend on it.
         threads: that work on blocks; 0: one per core.
 
     Raises:

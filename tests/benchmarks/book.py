@@ -30,6 +30,7 @@ Research data is not part of the project: `NIGHTRANK_DATA` names the folder that
 OPTIONS = {
     "sasrec_speed": " --peer FILE (model.py of pmixer's SASRec.pytorch)",
     "recbole_speed": " --peer PYTHON (of an environment with RecBole)",
+    "whole_night": " --peer FILE (cicerone, of an environment of its own)",
 }
 QUICK = (
     *("baselines", "sasrec_quality", "known_truth", "propensities", "coat", "gate_power"),

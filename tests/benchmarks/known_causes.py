@@ -2,8 +2,9 @@
 
 Of each shop, by its seed: the AUPRC of R over all pairs of steps that could be cause and effect
 (the last 50 steps of all users), beside that of recency, 1 / (t - j), and of plain attention, that
-of a SASRec of the same settings and epochs, by its best block and row; the difference with its
-95 % interval (users drawn again, 200 times); and of the 100 strongest edges how many are of types
+of a SASRec of the same settings and epochs, by its best block and row, and that of R before any
+training, made of what was counted and of weights as they are drawn; the difference with its 95 %
+interval (users drawn again, 200 times); and of the 100 strongest edges how many are of types
 that follow each other, how many of one category alone (themes), how many neither.
 
 Seed by seed: what is in the file is not run again. --quick measures the first seed anew and writes
@@ -19,11 +20,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from models.causalrec import CausalRec
+from models.causalrec import CausalRec, CausalRecConfig
 from models.sasrec import SASRec
 from tasks.sample import ShopSettings
 from tests.benchmarks import origins
 from tests.scenarios.causes import (
+    LENGTH,
+    Causes,
     attentions_of,
     auprc,
     causes,
@@ -47,19 +50,30 @@ def measure(seed: int) -> Figures:
         case = causes(ShopSettings(seed=seed), Path(root))
         model = cast(CausalRec, trained(case, "causalrec", EPOCHS).model)
         attentions = attentions_of(cast(SASRec, trained(case, "sasrec", EPOCHS).model))
-        found = ranked(case, {"R": model.relation, "recency": recency, **attentions})
+        ways = {"R": model.relation, "untrained": untrained(case).relation, "recency": recency}
+        found = ranked(case, ways | attentions)
         kinds = edge_kinds(case, model)
     best = max(attentions, key=lambda way: auprc(found, way))
     return {
         "pairs": len(found.user),
         "true": int(found.is_cause.sum()),
         "auprc": {way: round(auprc(found, way), 4) for way in ("R", "recency", best)},
+        "untrained": round(auprc(found, "untrained"), 4),
         "difference": {
             way: [round(value, 4) for value in paired_interval(found, "R", way)]
             for way in ("recency", best)
         },
         **kinds,
     }
+
+
+def untrained(case: Causes) -> CausalRec:
+    """What a training of these histories begins with."""
+    torch.manual_seed(1)
+    config = CausalRecConfig(length=LENGTH)
+    model = CausalRec(config, case.data.n_users, case.data.n_items).eval()
+    model.prepare(case.sequences)
+    return model
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 The paper's loss, 50 steps, width 50, 2 blocks, one head, dropout 0.2, 128 sequences a step, one
 thread. `--peer FILE` takes model.py of pmixer's SASRec.pytorch and trains it beside ours, epochs in
 turn, as its main.py does; its batches are made beforehand and do not count. It drops attention
-weights too, which ours does not.
+weights too, which ours does not. Without it ours alone is measured, and nothing is written.
 """
 
 import argparse
@@ -137,7 +137,11 @@ def main() -> None:
     if not (FOLDER / "amazon-beauty").is_dir():
         print("amazon-beauty is not here: NIGHTRANK_DATA names the folder that holds it")
         return
-    RESULTS.write_text(json.dumps(measure(asked.peer), indent=2) + "\n")
+    figures = measure(asked.peer)
+    if asked.peer is None:
+        print("pmixer's is left out, for --peer is not given; nothing is written")
+        return
+    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

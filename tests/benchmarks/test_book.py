@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from tests.benchmarks import sasrec_speed, whole_night
 from tests.benchmarks.book import BOOK, RESULTS, book, markdown
 from tests.benchmarks.chapter import Goal, Table
-from tests.benchmarks.chapters import CHAPTERS, sasrec_quality
+from tests.benchmarks.chapters import CHAPTERS, gpu, sasrec_quality
 
 
 def test_the_book_is_in_step_with_the_results() -> None:
@@ -51,6 +53,41 @@ def test_a_figure_that_falls_short_is_marked(tmp_path: Path) -> None:
     line = "- sasrec_quality: amazon-beauty, tuned: mean full_ndcg_10: 0.01 of 0.041, NOT MET"
     assert line in told.partition("## baselines")[0]
     assert "| amazon-beauty, tuned: mean full_ndcg_10 | 0.01 | >= 0.041 | NOT MET |" in told
+
+
+def test_what_a_gpu_gave_is_a_chapter() -> None:
+    of = {"seconds": 0.02, "floor_seconds": 0.01, "times_the_floor": 2.0}
+    told = gpu(
+        {
+            **{"date": "2026-01-01", "device": "A card", "torch": "2.13.0"},
+            **{"bytes_a_second": 1e12, "operations_a_second": 1e13},
+            "agreement": {"share_of_ranks_with_the_same_item": 0.999},
+            "lightgcn_200k_x_100k": of | {"edges": 9},
+            "lists_1m_x_100k_x_128": of,
+        }
+    )
+    assert told.origin.machine == "A card"
+    assert told.tables[0].rows == [
+        ("lightgcn_200k_x_100k", 0.02, 0.01, 0.5),
+        ("lists_1m_x_100k_x_128", 0.02, 0.01, 0.5),
+    ]
+    assert [(goal.what, goal.verdict) for goal in told.goals] == [
+        ("lists_1m_x_100k_x_128, share of the floor's rate", "NOT MET")
+    ]
+
+
+@pytest.mark.parametrize("beside", [sasrec_speed, whole_night])
+def test_what_was_measured_beside_a_peer_stays_where_there_is_none(
+    beside: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text("figures of both")
+    (tmp_path / "amazon-beauty").mkdir()
+    for name, other in {"RESULTS": kept, "FOLDER": tmp_path, "measure": lambda *_: {}}.items():
+        monkeypatch.setattr(beside, name, other, raising=False)
+    monkeypatch.setattr("sys.argv", ["benchmark"])
+    beside.main()
+    assert kept.read_text() == "figures of both"
 
 
 def test_the_mean_is_that_of_all_seeds() -> None:

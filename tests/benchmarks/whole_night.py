@@ -9,8 +9,9 @@ models, which makes and writes its lists. Both leave out what a user has had; K 
 and memory are those of all processes that a command starts.
 
 Writes results/whole_night.json: `make bench`. `--peer` names the command `cicerone` of an
-environment of its own (`pip install cicerone-recommender`, for Python 3.11); without it there is no
-comparison. `--folder` keeps the log, and what was made of it, for another run.
+environment of its own (`pip install cicerone-recommender`, for Python 3.11); without it ours alone
+is measured, and nothing is written. `--folder` keeps the log, and what was made of it, for another
+run.
 """
 
 import argparse
@@ -235,9 +236,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nightrank-bench-") as new:
         folder = arguments.folder or Path(new)
         figures = measure(folder.absolute(), arguments.peer and arguments.peer.absolute())
+    print(json.dumps(figures, indent=2))
+    if arguments.peer is None:
+        print("cicerone is left out, for --peer is not given; nothing is written")
+        return
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

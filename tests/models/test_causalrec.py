@@ -1,5 +1,6 @@
 """CausalRec alone: the identities of its boost, and what a graph may depend on."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,12 +8,22 @@ import torch
 from torch import Tensor
 
 from models import causalrec
-from models.causal_graph import acyclicity, before
-from models.causalrec import BOOSTS, EFFECTS, RELATIONS, CausalRec, CausalRecConfig, booster
+from models.causal_graph import DualState, acyclicity, before
+from models.causalrec import (
+    BOOSTS,
+    EFFECTS,
+    RELATIONS,
+    CausalRec,
+    CausalRecConfig,
+    _Discovery,
+    booster,
+)
 from models.contract import ModelError
 from models.sasrec import SASRec, SASRecConfig, attend
+from tasks.train.loop import train
 from tests.models.test_direction import histories
 from tests.models.test_sasrec import N_ITEMS, padded, steps
+from tests.tasks.train.planted import data_and_holdout
 
 SHAPE: dict[str, Any] = {"width": 8, "heads": 2, "length": 6, "init_scale": 0.5}
 FORMS: list[dict[str, Any]] = [{"effects": effects} for effects in EFFECTS]
@@ -71,13 +82,25 @@ def test_any_alpha_is_finite_and_never_looks_ahead(how: str, alpha: float) -> No
         torch.testing.assert_close(found.sum(-1), torch.ones(2, 2, 5))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("alpha", [1e-8, 1.0, 1e8])
-def test_any_alpha_can_be_learnt_from(alpha: float) -> None:
-    m = model(alpha=alpha, loss="full")
+def test_any_alpha_can_be_learnt_from(alpha: float, form: dict[str, Any]) -> None:
+    m = model(**form, alpha=alpha, loss="full")
     m.loss(steps()).total.backward()  # type: ignore[no-untyped-call]
     gradients = [each.grad for each in m.parameters() if each.grad is not None]
     assert len(gradients) > len(list(SASRec(SASRecConfig(**SHAPE), 2, N_ITEMS).parameters()))
     assert all(torch.isfinite(each).all() for each in gradients)
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("effects", EFFECTS)
+def test_half_precision_holds_any_alpha(effects: str, precision: torch.dtype) -> None:
+    m = model(effects=effects, alpha=1e8, loss="full")
+    with torch.autocast("cpu", precision):
+        assert m.relation(steps().past).dtype == torch.float32
+        loss = m.loss(steps()).total
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(loss)
 
 
 @pytest.mark.parametrize("effects", EFFECTS)
@@ -91,15 +114,28 @@ def test_without_a_boost_it_is_sasrec_bit_by_bit(effects: str) -> None:
     torch.manual_seed(5)
     assert torch.equal(m.loss(steps()).total, of_base)
     assert torch.equal(m.eval()(past), base.eval()(past))
+    assert not m.effects(past).any()  # a graph that was taught nothing says nothing
+
+
+def test_without_a_boost_its_training_is_that_of_sasrec(tmp_path: Path) -> None:
+    data, _ = data_and_holdout(tmp_path)
+    shape = {"width": 8, "length": 10, "batch_size": 32}
+    base = train("sasrec", shape, data, seed=1, epochs=2)
+    trained = train("causalrec", {**shape, "alpha": 0.0}, data, seed=1, epochs=2)
+    assert trained.losses == base.losses
+    users = trained.model.user_vectors(), base.model.user_vectors()
+    assert users[0].tobytes() == users[1].tobytes()
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("t", range(5))
 def test_nothing_later_than_a_step_changes_its_state(form: dict[str, Any], t: int) -> None:
     m = model(**form, positions="from_start").eval()
+    m.prepare(histories([[(1, 1), (2, 1), (4, 1), (8, 1), (7, 1)]] * 9))
     first = padded([1, 2, 3, 4, 5, 6])
     changed = padded([1, 2, 3, 4, 5, 6][: t + 1] + [8, 7, 0, 8, 7][: 5 - t])
     changed.strengths[0, t + 1 :] = 3.0
+    assert m.discovery._direction(changed.items).any()
     one, other = m(first), m(changed)
     torch.testing.assert_close(one[0, : t + 1], other[0, : t + 1], rtol=0, atol=0)
     r, s = m.relation(first), m.relation(changed)
@@ -133,22 +169,41 @@ def test_only_free_forms_can_have_cycles(effects: str) -> None:
 
 
 @pytest.mark.parametrize("effects", ["free", "cluster"])
-def test_the_penalty_takes_cycles_away(effects: str) -> None:
-    m = model(effects=effects, every=5, dropout=0.0)
-    optimiser = torch.optim.Adam(m.discovery.parameters(), lr=0.02)
-    began = m.graph(steps().past).h.item()
-    for _ in range(100):
-        optimiser.zero_grad()
-        m.loss(steps()).total.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+def test_the_penalty_takes_cycles_away_and_nothing_else_does(
+    effects: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learnt() -> tuple[CausalRec, float]:
+        m = model(effects=effects, every=5, dropout=0.0, sparsity=0.0, unexplained=1.0)
+        optimiser = torch.optim.Adam(m.discovery.parameters(), lr=0.02)
+        began = m.graph(steps().past).h.item()
+        for _ in range(100):
+            optimiser.zero_grad()
+            m.loss(steps()).total.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        return m, m.graph(steps().past).h.item() / began
+
+    m, left = learnt()
     assert m.dual.penalty > 1
-    assert m.graph(steps().past).h < began / 100
+    assert left < 0.01
+    assert m.graph(steps().past).effects.sum() > 0.5  # cycles alone, not the graph
+    monkeypatch.setattr(DualState, "cost", lambda _, h: 0 * h)
+    assert learnt()[1] > 0.1
 
 
 def test_a_wrong_mask_is_told() -> None:
     m = model()
     with pytest.raises(ModelError, match="a mask is wrong"):
         m._watch(torch.tensor(1e-3))
+
+
+@pytest.mark.parametrize("effects", [each for each in EFFECTS if each not in ("free", "cluster")])
+def test_effects_that_point_ahead_end_a_training(
+    effects: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _Discovery._effects
+    monkeypatch.setattr(_Discovery, "_effects", lambda *given: (found := made(*given)) + found.mT)
+    with pytest.raises(ModelError, match="a mask is wrong"):
+        model(effects=effects).loss(steps())
 
 
 def test_sparsity_takes_effects_away() -> None:
@@ -172,6 +227,16 @@ def test_effects_are_those_of_the_attention_that_made_z() -> None:
     v = m.discovery.value(m.discovery.norm(m.embedded(past)))
     torch.testing.assert_close(graph.z - graph.effects @ graph.z, v)
     assert acyclicity(graph.effects).abs().max() < 1e-5
+
+
+def test_no_step_keeps_its_own_relation_when_they_are_shuffled() -> None:
+    step = torch.arange(50.0)
+    found = causalrec._shuffled(step.expand(2, 50, 50), 50)
+    is_before = before(50)
+    assert (found == step)[:, ~is_before].all()
+    assert (found != step)[:, is_before].sum(-1).tolist() == [50 * 49 / 2 - 1] * 2
+    torch.testing.assert_close(found.sort(-1).values, step.expand(2, 50, 50))
+    torch.testing.assert_close(causalrec._shuffled(step[:9].expand(1, 9, 9), 50), found[:1, :9, :9])
 
 
 def test_shuffled_relations_hold_the_same_in_another_order() -> None:

@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from models.contract import ModelError
 from models.ials import IALS, IALSConfig
 from tests.models.positives import SmallPositives, random_positives
 
@@ -51,6 +54,16 @@ def test_another_seed_starts_elsewhere() -> None:
     one, same, two = (fitted(data, seed, sweeps=1).user_vectors() for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (one != two).any()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"confidence": 1e30}, {"n_factors": 40, "regularisation": 1e-30, "exact": True}],
+)
+def test_what_cannot_be_solved_is_refused(fields: dict[str, Any]) -> None:
+    why = "iALS: .+; raise regularisation or lower confidence"
+    with pytest.raises(ModelError, match=why):
+        fitted(random_positives(8, 6), **fields)
 
 
 @pytest.mark.parametrize(("n_users", "n_items"), [(1, 1), (1, 4), (4, 1), (3, 3)])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -145,6 +146,7 @@ def run_out(
     kind: type[GradientModel | SequenceModel],
     most: int,
     times: int = 10**9,
+    by: Callable[[], object] = lambda: _raise(torch.OutOfMemoryError("pretended")),
 ) -> None:
     """Let a model's loss run out of memory above so many users, at most so many times."""
     loss: Callable[..., Loss] = kind.loss
@@ -153,10 +155,14 @@ def run_out(
     def fails(self: nn.Module, batch: tuple[Tensor, ...]) -> Loss:
         if len(batch[0]) > most and left[0]:
             left[0] -= 1
-            raise torch.OutOfMemoryError("pretended")
+            by()
         return loss(self, batch)
 
     monkeypatch.setattr(kind, "loss", fails)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 @pytest.mark.parametrize(
@@ -183,6 +189,22 @@ def test_out_of_memory_halves_the_batch_and_says_so(
 def test_it_is_halved_until_it_fits(data: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     run_out(monkeypatch, BPR, most=30)
     assert train("bpr", MEANS[0][1], data, seed=0, epochs=2).n_parts == (4, 4)
+
+
+@pytest.mark.parametrize("room", [torch.empty, np.empty])
+def test_the_memory_of_the_machine_runs_out_as_that_of_a_gpu_does(
+    room: Callable[[int], object], data: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_out(monkeypatch, BPR, most=30, by=lambda: room(1 << 50))  # more than can be addressed
+    assert train("bpr", MEANS[0][1], data, seed=0, epochs=2).n_parts == (4, 4)
+
+
+def test_another_error_is_no_lack_of_memory(
+    data: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_out(monkeypatch, BPR, most=0, times=1, by=lambda: _raise(RuntimeError("a wrong shape")))
+    with pytest.raises(TrainingError, match="RuntimeError: a wrong shape"):
+        train("bpr", MEANS[0][1], data, seed=0)
 
 
 def test_a_single_sample_that_does_not_fit_is_an_error(

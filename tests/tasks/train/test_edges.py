@@ -78,7 +78,7 @@ def test_a_holdout_in_which_everything_was_seen_finds_nothing(
     data = world(EVERYONE_DIFFERENT, tmp_path)
     trained = train(name, config, data, seed=0, holdout=holdout(data, seen=True))
     assert set(trained.ndcgs) == {0.0}
-    assert trained.best_epoch == 1
+    assert trained.best_epoch == trained.n_epochs == 3
     lists = best_items(trained.model, np.arange(18), 5, seen=holdout(data, seen=True).relevant)
     assert set(lists.items.flatten()) == {-1}
 
@@ -105,10 +105,19 @@ def test_weights_that_explode_are_an_error(
         train(name, {**config, "learning_rate": 1e38}, data, seed=0)
 
 
-def test_the_last_step_of_all_is_looked_at_too(tmp_path: Path) -> None:
-    data = world(EVERYONE_DIFFERENT, tmp_path)
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_the_last_step_of_an_epoch_is_looked_at_too(is_measured: bool, tmp_path: Path) -> None:
+    data = world(EVERYONE_DIFFERENT, tmp_path / "data")
     with pytest.raises(DivergedError, match="weights became NaN or infinite in epoch 1"):
-        train("lightgcn", {"learning_rate": 1e300}, data, seed=0, epochs=1)
+        train(
+            "lightgcn",
+            {"learning_rate": 1e300, "epochs": 1},
+            data,
+            seed=0,
+            holdout=holdout(data, seen=False) if is_measured else None,
+            checkpoints=Checkpoints(tmp_path / "kept", seconds=0, steps=1),
+        )
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 @every_model

@@ -7,6 +7,7 @@ import torch
 
 from tasks.errors import TrainingError
 from tasks.estimate.ranking import ndcg
+from tasks.train import loop
 from tasks.train.arrays import Interactions, build_interactions
 from tasks.train.csr import from_keys
 from tasks.train.loop import NDCG_K, Holdout, Trained, train
@@ -57,6 +58,30 @@ def test_early_stopping_returns_the_best_epoch_and_a_refit_of_that_length_equals
     assert holdout_ndcg(stopped, data, holdout) == max(stopped.ndcgs)
     refit = train(name, FAST, data, seed=0, epochs=stopped.best_epoch)
     assert refit.model.item_vectors().tobytes() == stopped.model.item_vectors().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("ndcgs", "n_epochs", "best"),
+    [
+        ([0.0] * 6 + [0.1, 0.2, 0.1, 0.1, 0.2, 0.9], 11, 8),
+        ([0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.9], 6, 3),
+        ([0.0] * 12, 12, 12),
+    ],
+)
+def test_patience_begins_with_the_first_epoch_that_finds_anything(
+    ndcgs: list[float],
+    n_epochs: int,
+    best: int,
+    planted: tuple[Interactions, Holdout],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, holdout = planted
+    told = iter(ndcgs)
+    monkeypatch.setattr(loop, "_ndcg", lambda *_: next(told))
+    trained = train("bpr", {**FAST, "epochs": 12}, data, seed=0, holdout=holdout)
+    assert (trained.n_epochs, trained.best_epoch) == (n_epochs, best)
+    refit = train("bpr", FAST, data, seed=0, epochs=best)
+    assert refit.model.item_vectors().tobytes() == trained.model.item_vectors().tobytes()
 
 
 def test_given_epochs_are_made_whatever_the_holdout_says(

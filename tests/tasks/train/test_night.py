@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tasks.lake.tables import Partition
 from tasks.lake.warehouse import models_path
 from tasks.shop import Shop, open_shop
 from tasks.train import registry, versions
@@ -93,6 +94,20 @@ def test_a_night_that_was_killed_goes_on_where_it_was(
     assert saved.model_version == cold[1].model_version
     assert losses(place) == losses(cold[0])
     assert not list(folder.glob(".training-*"))
+
+
+def test_days_after_the_cut_are_learnt_from_though_nothing_new_could_be_found_in_them(
+    one_night: Place, tmp_path: Path
+) -> None:
+    place = one_night.copy(tmp_path / "shop")
+    shop = shop_of(place)
+    where: Partition = {"ds": DS}
+    old = shop.lake.rows(shop.lake.pin("train.holdout"), where).to_pylist()
+    # somebody new, who has what others had before
+    shop.lake.put("train.holdout", where, [old[0] | {"user_id": "newcomer", "is_new": True}])
+    saved = trained(shop)
+    assert "newcomer" in registry.load(saved.path).users.to_pylist()
+    assert not any(row for row in rows(place.lake, "train.metrics") if "bpr" in row)
 
 
 def test_nights_begin_at_random_weights_unless_told_otherwise(
