@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,10 +23,13 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import PlainSerializer, PlainValidator
 
-from tasks.stores import Storage, StoreError, TakenError, asking, call, refusal_of
+from tasks.errors import StorageError
+from tasks.stores import TRIES, Storage, StoreError, TakenError, asking, call, refusal_of
 
 SCHEME = "s3://"
-_PIECE = 8 * 2**20  # bytes that are held of a file that is read piece by piece
+PIECE = 8 * 2**20  # bytes that are held of a file that is read piece by piece
+_PART = 16 * 2**20  # bytes of a part of a large file that is put, of which so many are held
+_PARTS_AT_ONCE = 4
 _AT_ONCE = 1_000  # keys that one request removes
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _known: dict[str, Storage] = {}  # how the buckets that this process has seen are reached
@@ -156,13 +159,12 @@ class StorePath:
     def versioned(self) -> tuple[Stat, "Pieces"]:
         """What is known of a file, and that version of it piece by piece, by one request."""
         found = self._call("get_object", Key=self.key)
-        return _stat(found), Pieces(self, found["Body"])
+        stat = _stat(found)
+        return stat, Pieces(self, stat, found["Body"])
 
     def fetch(self, target: Path) -> None:
-        """Copy a file to this machine's disk."""
-        with target.open("wb") as copy:
-            for piece in self.pieces():
-                copy.write(piece)
+        """Copy a file to this machine's disk; what comes of it where that fails does not stay."""
+        save(self.pieces(), target)
 
     def write_bytes(self, data: bytes) -> None:
         """Put a file, whole."""
@@ -183,7 +185,12 @@ class StorePath:
     def put(self, source: Path) -> None:
         """Put a file from this machine's disk, whole; a large one in parts that show at the end."""
         with asking(self.reached, str(self)):
-            self.reached.files().put_file(str(source), f"{self.bucket}/{self.key}")
+            self.reached.files().put_file(
+                str(source),
+                f"{self.bucket}/{self.key}",
+                chunksize=_PART,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove a file; one that is not there is no error."""
@@ -232,31 +239,87 @@ class StorePath:
                     fix=f"let the user of {self.reached.key} delete there",
                 )
 
+    def drop_uploads(self, before: datetime) -> int:
+        """Give up what was begun to be put below before then, in parts, and never ended: how many.
+
+        A killed writer leaves such parts; they show in no listing, and take room.
+        """
+        asked, n_dropped = {"Prefix": self._below}, 0
+        while True:
+            found = self._call("list_multipart_uploads", **asked)
+            for each in found.get("Uploads", ()):
+                if each["Initiated"] < before:
+                    told = {"Key": each["Key"], "UploadId": each["UploadId"]}
+                    self._call("abort_multipart_upload", **told)
+                    n_dropped += 1
+            if not found.get("IsTruncated"):
+                return n_dropped
+            asked["KeyMarker"] = found["NextKeyMarker"]
+            asked["UploadIdMarker"] = found.get("NextUploadIdMarker", "")
+
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         return call(self.reached, str(self), method, Bucket=self.bucket, **arguments)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pieces:
     """One version of a file while it comes; what is not wanted to its end must be closed."""
 
     place: StorePath
+    stat: Stat
     body: Any
 
     def __iter__(self) -> Iterator[bytes]:
-        loop = self.place.reached.files().loop
+        n_bytes = 0
         with asking(self.place.reached, str(self.place)):
             try:
-                while piece := asyncio.run_coroutine_threadsafe(
-                    self.body.read(_PIECE), loop
-                ).result():
+                while piece := self._next(n_bytes):
+                    n_bytes += len(piece)
                     yield piece
             finally:
                 self.close()
 
+    def _next(self, at: int) -> bytes:
+        """The piece that begins there; where the answer broke off, of another answer."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._read()
+            except Exception:
+                if at == self.stat.st_size:
+                    return b""
+                self.close()
+                rest = {"Range": f"bytes={at}-", "IfMatch": self.stat.etag}
+                self.body = self.place._call("get_object", Key=self.place.key, **rest)["Body"]
+        return self._read()
+
+    def _read(self) -> bytes:
+        loop = self.place.reached.files().loop
+        return bytes(asyncio.run_coroutine_threadsafe(self.body.read(PIECE), loop).result())
+
     def close(self) -> None:
         """Want no more of it."""
         self.place.reached.files().loop.call_soon_threadsafe(self.body.close)
+
+
+def save(pieces: Iterable[bytes], target: Path) -> None:
+    """Write what comes of a store to this machine's disk, all of it or nothing.
+
+    Raises StorageError where there is no room.
+    """
+    try:
+        with target.open("wb") as copy:
+            for piece in pieces:
+                copy.write(piece)
+    except BaseException as error:
+        target.unlink(missing_ok=True)
+        if isinstance(error, StorageError) or not isinstance(error, OSError):
+            raise
+        raise StorageError(
+            f"a file of the store cannot be copied to this machine: {error.strerror or error}",
+            where=str(target),
+            unchanged="what was not written yet stays as it was, and what was served stays served",
+            fix="make room there, or let TMPDIR name a larger disk; then run the command again",
+        ) from error
 
 
 def _stat(found: dict[str, Any]) -> Stat:
@@ -273,8 +336,8 @@ def try_store(root: StorePath) -> float:
     told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     skew = parsedate_to_datetime(told).timestamp() - (began + time.time()) / 2 if told else 0.0
     try:
-        is_put = [probe.create(b"first"), probe.create(b"second")]
-        if is_put != [True, False] or probe.read_bytes() != b"first":
+        probe.create(b"first")  # said to be there already where the answer was lost: it is ours
+        if probe.create(b"second") or not probe.is_file() or probe.read_bytes() != b"first":
             raise refusal_of("NotConditional", root.reached, str(root))
     finally:
         probe.unlink()
@@ -302,6 +365,8 @@ def place_of(value: "str | Place") -> Place:
     if not value.startswith(SCHEME):
         return Path(value)
     bucket, _, key = value.removeprefix(SCHEME).partition("/")
+    if "@" in bucket:  # not to be told again: what stands there may be a key and a secret
+        raise ValueError("no key belongs into a name: write s3://bucket/folder")
     if not _BUCKET.fullmatch(bucket):
         raise ValueError(f"{bucket!r} is no name of a bucket: write s3://bucket/folder")
     parts = [part for part in key.split("/") if part]
@@ -347,6 +412,7 @@ def _matching(folder: StorePath, pattern: str) -> Iterator[Entry]:
     """As `Path.glob` does, by one listing of what begins as the pattern does."""
     from fsspec.utils import glob_translate
 
+    pattern = PurePosixPath(pattern).as_posix()  # ./a//b means a/b, as it does on disk
     matches = re.compile(glob_translate(pattern)).fullmatch
     prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     yield from (entry for entry in folder.listed(prefix) if matches(entry.path))

@@ -28,7 +28,8 @@ _CODE = (
     "tasks/shop.py",
     "tasks/transform.py",
 )
-_UNFIT = set("[]*?%=\\")  # for the readers and writers of tables, these mean more than a letter
+_UNFIT = set("[]*?%=\\|^")  # for the readers and writers of tables, these mean more than a letter
+_UNFIT_IN_STORE = _UNFIT | {"#"}  # what comes after it is no part of an address
 _NOT_IN_RECIPE: dict[str, bool | set[str]] = {
     "paths": True,
     "storage": True,
@@ -105,7 +106,7 @@ def _named(argument: str, value: str | Place) -> Place:
     except ValueError as error:
         raise SettingsError(
             str(error),
-            where=f"{argument} {value}",
+            where=argument,
             unchanged="nothing was read or written",
             fix="name a folder, or s3://bucket/folder",
         ) from error
@@ -120,7 +121,9 @@ def refuse_unreached(paths: Paths) -> None:
 
 def refuse_unfit_lake(lake: Place) -> None:
     """Raises SettingsError for letters that mean more than a letter to readers and writers."""
-    unfit = sorted(_UNFIT & set(str(lake.absolute())))
+    letters = set(str(lake.absolute()))
+    unfit = sorted((_UNFIT_IN_STORE if isinstance(lake, StorePath) else _UNFIT) & letters)
+    unfit += sorted(repr(each) for each in letters if ord(each) < ord(" "))
     if unfit:
         raise SettingsError(
             f"the path of a lake may not hold {' '.join(unfit)}",

@@ -44,6 +44,7 @@ from tasks.lake.session import session
 from tasks.measure import Cost, measured
 from tasks.memory import give_back, swept
 from tasks.night import Night, Outcome
+from tasks.places import SCHEME
 from tasks.progress import Watcher, watched_by, watcher
 from tasks.records import TableVersion
 from tasks.running import ensure_date
@@ -470,4 +471,9 @@ def _show_artifacts(night: Night, outcome: Outcome) -> None:
     )
     if table:
         create_table_artifact(table, key="stages", description=f"stages of {outcome.ds}")
-    create_link_artifact(f"file://{outcome.report}", "the night's page", key="report")
+    create_link_artifact(page_address(outcome.report), "the night's page", key="report")
+
+
+def page_address(report: str) -> str:
+    """Where the UI says that a page lies: on disk, or in a store, whose places are addresses."""
+    return report if report.startswith(SCHEME) else f"file://{report}"

@@ -6,6 +6,7 @@ handed on as it is, for answers quote keys and signed addresses; only its code i
 
 import atexit
 import hashlib
+import logging
 import os
 import re
 import ssl
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 TRIES = 6  # of a request that could not be sent, or that the store failed at
+_FAILED_AT = (500, 502, 503, 504)  # status of answers after which another try can pass
 _PATIENCE = "30s"  # that delta-rs has for all tries of a request
 _CODE = re.compile(r"<Code>(\w+)</Code>|An error occurred \((\w+)\)")
+_NAMES = re.compile(r"\b\w+://\S+|\b\d+\.\d+\w*")  # addresses and durations: no sign of anything
 
 
 class Storage(BaseModel):
@@ -85,21 +88,26 @@ class Storage(BaseModel):
         return _objects(self, bucket, self.mark())
 
     def delta_options(self, bucket: str) -> dict[str, str]:
-        """What delta-rs is told; commits are puts that fail where the file is there already."""
+        """What delta-rs is told; commits are puts that fail where the file is there already.
+
+        It takes what it is not told from the environment, where others may have left theirs.
+        """
         key, secret, token = self.credentials()
         options = {
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_REGION": self.region,
             "AWS_CONDITIONAL_PUT": "etag",
+            "AWS_SKIP_SIGNATURE": "false",
             "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false" if self.path_style else "true",
             "max_retries": str(TRIES),
             "retry_timeout": _PATIENCE,
         }
-        if token is not None:
-            options["AWS_SESSION_TOKEN"] = token
+        if token is not None or "AWS_SESSION_TOKEN" in os.environ:
+            options["AWS_SESSION_TOKEN"] = token or ""
         if self.endpoint is not None:
-            options["AWS_ENDPOINT_URL"] = self._endpoint_of(bucket)
+            for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+                options[name] = self._endpoint_of(bucket)
             options["AWS_ALLOW_HTTP"] = str(self.endpoint.startswith("http://")).lower()
         if self.ca is not None:
             # delta-rs looks there and only there, and so may others of this process
@@ -138,7 +146,13 @@ def _trusted(ca: Path) -> str:
 @lru_cache(maxsize=16)
 def _files(storage: Storage, _mark: str) -> "S3FileSystem":
     from s3fs import S3FileSystem
+    from s3fs.core import set_custom_error_handler
 
+    set_custom_error_handler(_can_pass)  # s3fs by itself gives up where a store failed
+    for name in ("botocore", "aiobotocore"):
+        # what they say of a request, to whoever asks them for all, quotes its key and signature
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
     key, secret, token = storage.credentials()
     style = "path" if storage.path_style else "virtual"
     made = S3FileSystem(
@@ -163,6 +177,13 @@ def _files(storage: Storage, _mark: str) -> "S3FileSystem":
     )
     made.retries = TRIES
     return made
+
+
+def _can_pass(error: Exception) -> bool:
+    """Whether a store failed at a request, as it would not at the next."""
+    told: dict[str, Any] = getattr(error, "response", None) or {}
+    status = told.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in _FAILED_AT or told.get("Error", {}).get("Code") == "RequestTimeout"
 
 
 @lru_cache(maxsize=16)
@@ -202,6 +223,24 @@ def asking(storage: Storage, where: str) -> Iterator[None]:
         raise refusal(error, storage, where) from None
 
 
+def told_again(error: Exception) -> StorageError | None:
+    """What our reading from a store raised below DuckDB or delta-rs, which hand on its text alone.
+
+    None where something else went wrong.
+    """
+    found = _TEXT.search(str(error))
+    if found is None:
+        return None
+    kind, what, where, unchanged, fix = (each.strip() for each in found.groups())
+    return _KINDS[kind](what, where=where, unchanged=unchanged, fix=fix)
+
+
+_KINDS = {each.__name__: each for each in (StorageError, StoreError, UnreachableError, TakenError)}
+_TEXT = re.compile(
+    rf"\b({'|'.join(_KINDS)}): (.+)\n  where: (.+)\n  unchanged: (.+)\n  next: (.+)"
+)  # as such an error tells itself
+
+
 def refusal(error: BaseException, storage: Storage, where: str) -> StoreError:
     """What went wrong between us and a store, and which setting mends it."""
     return refusal_of(code_of(error), storage, where)
@@ -231,6 +270,7 @@ def code_of(error: BaseException | None) -> str:
         code = found.group(1) or found.group(2)
         if not code.isdigit():
             return code
+    text = _NAMES.sub("", text)
     return next((code for sign, code in _SIGNS if re.search(sign, text)), "")
 
 
@@ -238,13 +278,15 @@ _SIGNS = (
     (r"(?i)certificate|SSLError|UnknownIssuer", "Certificate"),
     (r"(?i)connect|ConnectTimeout|dns error|error sending request|timed? ?out", "Unreachable"),
     (r"(?i)precondition|\b412\b", "PreconditionFailed"),
+    (r"(?i)\bredirect", "PermanentRedirect"),
     (r"\b501\b|NotImplemented", "NotImplemented"),
     (r"\b507\b|No space left", "StorageFull"),
     (r"\b403\b|Forbidden|PermissionError|necessary privileges", "Forbidden"),
     (r"\b50[0-9]\b|InternalError|ServiceUnavailable|SlowDown", "InternalError"),
 )
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
-_UNKNOWN_KEY = ("InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "TokenRefreshRequired")
+_UNKNOWN_TOKEN = ("InvalidToken", "ExpiredToken", "TokenRefreshRequired")
+_ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint")
 _FULL = ("StorageFull", "XMinioStorageFull", "QuotaExceeded", "InsufficientStorage")
 
 
@@ -253,10 +295,24 @@ def _words(code: str, storage: Storage) -> tuple[str, str]:
     names = f"{storage.key} and {storage.secret}"
     others = "or let storage.key and storage.secret name others"
     at = storage.address
-    if code in _UNKNOWN_KEY:
+    if code == "InvalidAccessKeyId":
+        has_token = bool(os.environ.get(storage.token))
+        also = f"; unset {storage.token} if it is of another key" if has_token else ""
         return (
             f"{at} does not know the key in {storage.key} ({code})",
-            f"set the environment variables {names} to a key of that store, {others}",
+            f"set the environment variables {names} to a key of that store, {others}{also}",
+        )
+    if code in _UNKNOWN_TOKEN:
+        return (
+            f"{at} does not take the token in {storage.token} ({code}): its time is over, or it is "
+            "of another key",
+            f"set {names} and {storage.token} anew, or let storage.token name another; where the "
+            f"key needs no token, unset {storage.token}",
+        )
+    if code in _ELSEWHERE:
+        return (
+            f"{at} has this bucket in another region than {storage.region} ({code})",
+            "storage.region: name the bucket's",
         )
     if code == "SignatureDoesNotMatch":
         return (
@@ -279,6 +335,8 @@ def _words(code: str, storage: Storage) -> tuple[str, str]:
             "storage.endpoint: take a store that refuses a put with If-None-Match where the file "
             "is there; a proxy before it must hand that header on",
         )
+    if code in _TAKEN:
+        return "another writer put the same file meanwhile", "run the command again"
     if code in _FULL:
         return f"{at} is full ({code})", "make room in the store, then run the command again"
     if code == "RequestTimeTooSkewed":

@@ -231,6 +231,11 @@ class _HandingOn(BaseHTTPRequestHandler):
 
     def _hand_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.does_once("fails", self.path):
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if self.server.forgets and self.command == "PUT" and self.headers.get("If-None-Match"):
             bucket, _, key = self.path.split("?")[0].lstrip("/").partition("/")
             self.server.behind.storage.files().call_s3("delete_object", Bucket=bucket, Key=key)
@@ -246,7 +251,7 @@ class _HandingOn(BaseHTTPRequestHandler):
         there.endheaders(body)
         answer = there.getresponse()
         told = answer.read()
-        if self.server.does_lose(self.command, self.path):
+        if self.command == "PUT" and self.server.does_once("loses", self.path):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
@@ -257,6 +262,9 @@ class _HandingOn(BaseHTTPRequestHandler):
         if answer.getheader("Content-Length") is None:
             self.send_header("Content-Length", str(len(told)))
         self.end_headers()
+        if self.command == "GET" and self.server.does_once("breaks", self.path):
+            self.close_connection = True
+            told = told[: len(told) // 2]
         self.wfile.write(told)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _hand_on  # noqa: N815
@@ -265,34 +273,36 @@ class _HandingOn(BaseHTTPRequestHandler):
 class _Proxy(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, behind: Server, forgets: bool, loses: str) -> None:
+    def __init__(self, behind: Server, forgets: bool, once: dict[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), _HandingOn)
-        self.behind, self.forgets, self._loses = behind, forgets, loses
+        self.behind, self.forgets, self._once = behind, forgets, dict(once)
 
-    def does_lose(self, method: str, path: str) -> bool:
-        """Whether the answer to a put is lost: the first of a path that ends so."""
-        if not self._loses or method != "PUT" or not path.endswith(self._loses):
+    def does_once(self, what: str, path: str) -> bool:
+        """Whether it does so to this request: the first of a path that ends as it was told."""
+        ending = self._once.get(what)
+        if not ending or not path.split("?")[0].endswith(ending):
             return False
-        self._loses = ""
+        del self._once[what]
         return True
 
 
-def _serve(told: Any, ports: list[int], forgets: bool, loses: str) -> None:
+def _serve(told: Any, ports: list[int], forgets: bool, once: dict[str, str]) -> None:
     set_keys(OWNER)
-    proxy = _Proxy(Server(Path(), ports), forgets, loses)
+    proxy = _Proxy(Server(Path(), ports), forgets, once)
     told.send(f"http://127.0.0.1:{proxy.server_address[1]}")
     proxy.serve_forever()
 
 
 @contextmanager
-def proxied(behind: Server, *, forgets: bool = False, loses: str = "") -> Iterator[str]:
+def proxied(behind: Server, *, forgets: bool = False, **once: str) -> Iterator[str]:
     """A store behind a proxy: the address, until it is left.
 
-    It makes the store forget conditional puts, or loses the answer to the first put of a path that
-    ends so. In a process of its own, for delta-rs keeps Python waiting while it waits.
+    It makes the store forget conditional puts. Of a path that ends so, it `loses` the answer to the
+    first put, `breaks` off in the middle of the first file that is read, or `fails` at the first
+    request. In a process of its own, for delta-rs keeps Python waiting while it waits.
     """
     ours, theirs = _PROCESSES.Pipe()
-    process = _PROCESSES.Process(target=_serve, args=(theirs, behind.ports, forgets, loses))
+    process = _PROCESSES.Process(target=_serve, args=(theirs, behind.ports, forgets, once))
     process.start()
     try:
         yield ours.recv()

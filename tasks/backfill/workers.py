@@ -108,17 +108,21 @@ class Worker:
     def __call__(self, job: NightJob | JudgeJob, moved: Moved) -> Any:
         """Let the process do a job; raises its error, or GoneError where it died."""
         self.start()
+        kind, told = self._asked(job, moved)
+        if kind == "failed":
+            raise told
+        return told
+
+    def _asked(self, job: NightJob | JudgeJob, moved: Moved) -> tuple[str, Any]:
+        """How a job ended, and with what."""
         assert self.connection is not None
         try:
             self.connection.send(job)
             while True:
                 kind, told = self.connection.recv()
-                if kind == "stage":
-                    moved(told)
-                elif kind == "done":
-                    return told
-                else:
-                    raise told
+                if kind != "stage":
+                    return kind, told
+                moved(told)
         except (EOFError, OSError) as error:
             raise GoneError(self._how_it_ended()) from error
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from tasks.errors import SourceError
+from tasks.errors import SourceError, StorageError
 from tasks.ingest.formats import endings
 from tasks.lake.session import Session
 from tasks.lake.tables import fingerprint
@@ -199,6 +199,8 @@ def _may_hide_a_change(row: _Known) -> bool:
 def _hash_of(landing: Place, file: LandedFile) -> str:
     try:
         return content_hash(landing / file.path)
+    except StorageError:
+        raise
     except OSError as error:
         raise SourceError(
             f"{file.path} cannot be read: {error.strerror or error}",

@@ -51,6 +51,8 @@ class Borrowed:
         version = self.versions[name]
         try:
             actions = opened.at_version(folder, version).actions
+        except StorageError:
+            raise
         except (DeltaError, OSError) as error:
             raise StorageError(
                 f"version {version} of {name} cannot be read: {str(error).splitlines()[0]}",

@@ -18,6 +18,7 @@ from tasks.errors import StorageError, on_one_line
 from tasks.lake.fetched import read_stores
 from tasks.lake.literals import literal
 from tasks.scratch import scratch
+from tasks.stores import told_again
 
 _numbers = count(1)
 _opening = Lock()
@@ -92,10 +93,12 @@ def _set_up(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def as_storage_errors(where: str) -> Iterator[None]:
-    """Tell what DuckDB could not do as an error of ours."""
+    """Tell what DuckDB could not do as an error of ours; what a store told it as it was told."""
     try:
         yield
     except duckdb.Error as error:
+        if (told := told_again(error)) is not None:
+            raise told from None
         raise StorageError(
             f"DuckDB: {on_one_line(error)}",
             where=where,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec import AbstractFileSystem
 
-from tasks.places import Stat, StorePath, is_any_known, known
+from tasks.places import PIECE, Stat, StorePath, is_any_known, known, save
 from tasks.scratch import scratch
 from tasks.stores import StoreError, asking
 
@@ -60,12 +60,12 @@ class _Opened:
         return cls(lambda at, n: os.pread(number, n, at), partial(os.close, number))
 
     @classmethod
-    def in_pieces(cls, file: Any) -> "_Opened":
+    def in_pieces(cls, file: Any, place: StorePath) -> "_Opened":
         """A file that is read piece by piece, by one thread at a time."""
         turn = threading.Lock()
 
         def read_at(at: int, n: int) -> bytes:
-            with turn:
+            with turn, asking(place.reached, str(place)):
                 file.seek(at)
                 return bytes(file.read(n))
 
@@ -120,10 +120,13 @@ class Fetched(AbstractFileSystem):  # type: ignore[misc]
         if mode != "rb":
             raise OSError(f"{path} can only be read")
         with self._lock_of(path):
-            found = self._copy(path)
-            if isinstance(found, _Copy):
+            while isinstance(found := self._copy(path), _Copy):
                 self._note(path, found.stat.st_size, _time(found.stat))
-                return _Opened.on_disk(found.path)
+                try:
+                    return _Opened.on_disk(found.path)
+                except FileNotFoundError:  # it went to make room for another: it comes anew
+                    with self._guard:
+                        self._forget(path)
             return found
 
     def size(self, path: str) -> int:
@@ -158,37 +161,39 @@ class Fetched(AbstractFileSystem):  # type: ignore[misc]
         if now.st_size <= WHOLE:
             return self._keep(path, pieces, now)
         pieces.close()
-        self._note(path, now.st_size, _time(now))
         with asking(place.reached, path):
             # it reads on only while the file is the one that was opened
-            file = place.reached.files().open(f"{place.bucket}/{place.key}", "rb")
-        return _Opened.in_pieces(file)
+            name = f"{place.bucket}/{place.key}"
+            file = place.reached.files().open(name, "rb", block_size=PIECE)
+        self._note(path, file.size, file.details["LastModified"].astimezone(UTC))
+        return _Opened.in_pieces(file, place)
 
     def _keep(self, path: str, pieces: Iterable[bytes], stat: Stat) -> _Copy:
         target = _folder() / str(next(_numbers))
-        with target.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
+        save(pieces, target)
         if target.stat().st_size != stat.st_size:
             raise _torn(path)
-        before = self._copies.pop(path, None)
-        if before is not None:
-            before.path.unlink(missing_ok=True)  # who has it open reads on
-        self._make_room(stat.st_size)
-        self._copies[path] = _Copy(target, stat)
-        return self._copies[path]
+        made = _Copy(target, stat)
+        with self._guard:
+            self._forget(path)
+            self._make_room(stat.st_size)
+            self._copies[path] = made
+        return made
 
     def _make_room(self, n_bytes: int) -> None:
         """Forget what was fetched first, until all that is kept is little enough."""
-        with self._guard:
-            total = n_bytes + sum(each.stat.st_size for each in self._copies.values())
-            for path in list(self._copies):
-                if total <= KEPT:
-                    return
-                gone = self._copies.pop(path)
-                total -= gone.stat.st_size
-                with suppress(OSError):
-                    gone.path.unlink()
+        total = n_bytes + sum(each.stat.st_size for each in self._copies.values())
+        for path, copy in list(self._copies.items()):
+            if total <= KEPT:
+                return
+            total -= copy.stat.st_size
+            self._forget(path)
+
+    def _forget(self, path: str) -> None:
+        copy = self._copies.pop(path, None)
+        if copy is not None:
+            with suppress(OSError):  # who has it open reads on
+                copy.path.unlink()
 
 
 def _time(stat: Stat) -> datetime:

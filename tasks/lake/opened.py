@@ -12,9 +12,10 @@ from functools import lru_cache
 
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from tasks.places import Place, StorePath
-from tasks.stores import asking
+from tasks.stores import asking, code_of, refusal
 
 MOST = 512  # tables; those of many lakes, in a process that sees many
 
@@ -47,8 +48,19 @@ def options(folder: Place) -> dict[str, str] | None:
 
 
 def table(folder: Place, version: int | None = None) -> DeltaTable:
-    """Open the table in a folder, at its newest version or another. Raises what delta-rs raises."""
-    return DeltaTable(str(folder), version=version, storage_options=options(folder))
+    """Open the table in a folder, at its newest version or another. Raises what delta-rs raises.
+
+    What a store refuses comes as a StoreError: delta-rs would quote its answer.
+    """
+    try:
+        return DeltaTable(str(folder), version=version, storage_options=options(folder))
+    except TableNotFoundError:
+        raise
+    except (DeltaError, OSError) as error:
+        # a file that is not there is for the asker, who knows what it means
+        if isinstance(folder, StorePath) and code_of(error) not in ("", "NoSuchKey"):
+            raise refusal(error, folder.reached, str(folder)) from None
+        raise
 
 
 def newest(folder: Place) -> Opened:

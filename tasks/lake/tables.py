@@ -34,7 +34,7 @@ from tasks.lake.literals import identifier, literal
 from tasks.lake.opened import Opened
 from tasks.places import Place, StorePath, entries
 from tasks.records import TableVersion
-from tasks.stores import code_of, refusal
+from tasks.stores import code_of, refusal, told_again
 
 Partition = dict[str, str | date | Sequence[str] | Sequence[date]]
 ATTEMPTS = 8
@@ -315,8 +315,9 @@ class Lake:
     def _refused(self, name: str, error: Exception) -> StorageError | None:
         """What a store refused, if that is what went wrong."""
         folder = self.path(name)
-        if isinstance(error, StorageError) or not isinstance(folder, StorePath):
-            return error if isinstance(error, StorageError) else None
+        told = error if isinstance(error, StorageError) else told_again(error)
+        if told is not None or not isinstance(folder, StorePath):
+            return told
         return refusal(error, folder.reached, str(folder)) if code_of(error) else None
 
     def _unwritable(self, name: str, error: Exception) -> StorageError:

@@ -5,6 +5,7 @@ Any DuckDB client opens it read-only while a night runs; of a store, `views` fet
 release at once and never half of one.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,9 @@ def checkpoints_path(lake: Lake) -> Path:
     models = models_path(lake)
     if isinstance(models, Path):
         return models
-    work = models.reached.work or Path(tempfile.gettempdir()) / "nightrank-checkpoints"
+    # by account: one that another has made could not be written
+    shared = Path(tempfile.gettempdir()) / f"nightrank-checkpoints-{os.getuid()}"
+    work = models.reached.work or shared
     return work.absolute() / fingerprint([models.reached.address, str(models)])
 
 

@@ -23,6 +23,7 @@ from tasks.places import Place, StorePath, known
 from tasks.progress import watcher
 from tasks.scratch import replacing
 from tasks.settings import Compute
+from tasks.stores import told_again
 
 SERVING = ("publish", "force", "rollback")
 BY_BACKFILL = "backfill "  # how `who` begins where a plan of a backfill decided
@@ -83,7 +84,8 @@ def list_is_whole(lake: Lake, publication: Publication) -> bool:
     try:
         with reading() as con:
             found = con.sql(f"SELECT count(*) FROM ({scan(pinned.table, files)})").fetchall()
-    except duckdb.Error:
+    except duckdb.Error as error:
+        _refuse_silence(error)
         return False  # a file is away or damaged
     return bool(found[0][0] == publication.n_rows > 0)
 
@@ -173,16 +175,24 @@ def _release_in(lake: Lake, slot: str) -> str | None:
     """The release whose list a slot holds; None where it holds none, or is damaged."""
     try:
         return _read_release(lake, slot)
-    except duckdb.Error:
+    except duckdb.Error as error:
+        _refuse_silence(error)
         return None  # damaged: it is made anew from the release
 
 
 def _is_damaged(lake: Lake, slot: str) -> bool:
     try:
         _read_release(lake, slot)
-    except duckdb.Error:
+    except duckdb.Error as error:
+        _refuse_silence(error)
         return True
     return False
+
+
+def _refuse_silence(error: duckdb.Error) -> None:
+    """Raise what a store told where it gave no file: the file is not damaged for that."""
+    if (told := told_again(error)) is not None:
+        raise told from None
 
 
 def _read_release(lake: Lake, slot: str) -> str | None:

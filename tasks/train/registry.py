@@ -68,7 +68,7 @@ def load(folder: Place) -> Trained:
         try:
             for path in folder.iterdir():
                 path.fetch(copy / path.name)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise _damaged(folder, f"{type(error).__name__}: {error}") from error
         return _load(copy)
 

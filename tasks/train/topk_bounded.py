@@ -36,7 +36,9 @@ from tasks.train.topk import (
 
 LEAST_ITEMS = 8192  # fewer are all scored
 USERS = 65_536  # that are put to blocks together
-BLOCK = 2048  # users of a block
+BLOCKS = 32  # that they are put to, each of
+LEAST_ROWS = 128  # users at least
+TRIED = 4096  # users of all who tell whether bounds help
 FIRST = 64  # one item of so many is scored for everyone
 SAMPLE = 64  # items by which users are put to blocks
 STEP = 64  # items scored are a multiple: at the edge of a product BLAS may round otherwise
@@ -95,17 +97,22 @@ def iter_lists_bounded(
     vectors = item_vectors[kept]
     bounds = _bounds(user_vectors, vectors)
     promising = _most_promising(bounds, k)
-    helps = True
+
+    def work(rows: OffsetArray) -> _Work:
+        users, hidden = user_vectors[rows], None if seen is None else seen.take(rows)
+        return _Work(users, vectors, everything, hidden, k, threads)
+
+    some = np.unique(np.linspace(0, n_users - 1, TRIED, dtype=np.int64))
+    helps = n_users < 2 * TRIED or work(some).plan(bounds, some, promising).share <= MOST
     for start in range(0, n_users, USERS):
         rows = np.arange(start, min(start + USERS, n_users))
-        users, hidden = user_vectors[rows], None if seen is None else seen.take(rows)
-        work = _Work(users, vectors, everything, hidden, k, threads)
-        lists = work.bounded(bounds, rows, promising) if helps else None
-        if lists is None:
+        now = work(rows)
+        plan = now.plan(bounds, rows, promising) if helps else None
+        if plan is None or plan.share > MOST:
             helps = False
-            yield from work.lists(np.arange(len(rows)), np.arange(len(kept), dtype=np.int32))
+            yield from now.lists(np.arange(len(rows)), np.arange(len(kept), dtype=np.int32))
         else:
-            yield from _cut(lists)
+            yield from _cut(now.done(plan))
 
 
 def _cut(lists: TopK) -> Iterator[TopK]:
@@ -143,6 +150,22 @@ def _most_promising(bounds: _Bounds, k: int) -> IntArray:
 
 
 @dataclass(frozen=True, eq=False)
+class _Plan:
+    """Which items are scored for which users."""
+
+    found: TopK  # of every user, of the items that promise most
+    blocks: list[OffsetArray]  # positions of users
+    columns: list[IntArray]  # of each block, ascending
+    n_scores: int  # of all users and items
+
+    @property
+    def share(self) -> float:
+        """Of the scores, what is made."""
+        sizes = (len(some) * len(of) for some, of in zip(self.blocks, self.columns, strict=True))
+        return sum(sizes) / self.n_scores
+
+
+@dataclass(frozen=True, eq=False)
 class _Work:
     """Some users and all items that may be listed."""
 
@@ -160,22 +183,21 @@ class _Work:
         kept = self.kept[columns]
         return iter_lists(scorer, self.k, seen=hidden, kept=kept, threads=self.threads)
 
-    def bounded(self, bounds: _Bounds, rows: OffsetArray, promising: IntArray) -> TopK | None:
-        """The lists of all items, in the order of the users; None where bounds rule out little.
-
-        `rows` are the users' places in the bounds.
-        """
-        n, k = len(self.users), self.k
-        found = joined(self.lists(np.arange(n), promising), k)
-        reached = found.scores[:, k - 1].astype(np.float64)  # [n], -inf where fewer are left
-        order = _by_need(bounds, rows, reached)
-        blocks = [order[start : start + BLOCK] for start in range(0, n, BLOCK)]
+    def plan(self, bounds: _Bounds, rows: OffsetArray, promising: IntArray) -> _Plan:
+        """What bounds leave to be scored. `rows` are the users' places in the bounds."""
+        n = len(self.users)
+        n_blocks = min(-(-n // LEAST_ROWS), BLOCKS)
+        found = joined(self.lists(np.arange(n), promising), self.k)
+        reached = found.scores[:, self.k - 1].astype(np.float64)  # [n], -inf where fewer are left
+        blocks = np.array_split(_by_need(bounds, rows, reached), n_blocks)
         columns = [bounds.needed(rows[some], reached[some]) for some in blocks]
-        n_scored = sum(len(some) * len(of) for some, of in zip(blocks, columns, strict=True))
-        if n_scored > MOST * n * len(self.items):
-            return None
-        for some, of in zip(blocks, columns, strict=True):
-            part = joined(self.lists(some, of), k)
+        return _Plan(found, blocks, columns, n * len(self.items))
+
+    def done(self, plan: _Plan) -> TopK:
+        """The lists of all items, in the order of the users."""
+        found = plan.found
+        for some, of in zip(plan.blocks, plan.columns, strict=True):
+            part = joined(self.lists(some, of), self.k)
             found.items[some], found.scores[some] = part.items, part.scores
             found.counts[some] = part.counts
         return found

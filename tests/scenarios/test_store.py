@@ -171,7 +171,7 @@ def test_what_a_store_refuses_is_told_and_yesterday_stays_served(
 ) -> None:
     keys, what, fix = FAILURES[failure]
     before, objects = both.store.ask(SERVED), _objects(both.store)
-    caplog.set_level(logging.DEBUG, "s3fs")
+    caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
     with proxied(store, forgets=True) as proxy:

@@ -101,3 +101,12 @@ def test_only_what_works_on_a_gpu_is_held_back(
 
 def night_of(shop: Shop) -> Night:
     return Night(shop, "run", datetime.now(UTC), Arrival(None, ()))
+
+
+def test_a_page_is_linked_to_where_it_lies() -> None:
+    assert steps.page_address("/lake/reports/2026-01-05.html") == (
+        "file:///lake/reports/2026-01-05.html"
+    )
+    assert steps.page_address("s3://shop/lake/reports/2026-01-05.html") == (
+        "s3://shop/lake/reports/2026-01-05.html"
+    )

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.backfill import workers
 from tasks.backfill.workers import GoneError, NightJob, Worker
+from tasks.stores import Storage, UnreachableError, refusal_of
 from tests.scenarios.daily import day
 
 
@@ -62,3 +63,15 @@ def test_what_stopped_a_start_is_told() -> None:
     plan: Any = Plan()
     with pytest.raises(TypeError, match="pickle"):
         Worker(nothing, plan, 1)(NightJob(day(1), "run"), lambda _: None)
+
+
+def test_what_a_store_refused_is_not_taken_for_a_death() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    nothing: Any = None
+    worker = Worker(nothing, nothing, 1, multiprocessing.current_process(), ours)
+    for told in (("stage", "ingest"), ("failed", refusal_of("Unreachable", Storage(), "s3://a"))):
+        theirs.send(told)
+    seen: list[str] = []
+    with pytest.raises(UnreachableError, match="does not answer"):
+        worker(NightJob(day(1), "run"), seen.append)
+    assert seen == ["ingest"]

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import traceback
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 
 from expectations.catalogue import catalogue
 from tasks.errors import ConflictError, StorageError, TrainingError
-from tasks.housekeeping import _drop_left
+from tasks.housekeeping import _drop_left, _drop_uploads
+from tasks.ingest.deliveries import _hash_of
 from tasks.lake import fetched, leases, opened
-from tasks.lake.connection import connect, reading
+from tasks.lake.borrowed import Borrowed
+from tasks.lake.connection import as_storage_errors, connect, reading
 from tasks.lake.tables import Lake, Pinned, scan
 from tasks.lake.upkeep import keep_up
 from tasks.lake.warehouse import (
@@ -29,11 +32,13 @@ from tasks.lake.warehouse import (
     views,
 )
 from tasks.places import StorePath, entries, size
+from tasks.records import LandedFile
+from tasks.serve import publications
 from tasks.serve.publications import point
-from tasks.stores import Storage
+from tasks.stores import Storage, UnreachableError
 from tasks.train import registry
 from tasks.train.loop import train
-from tests.stores import OWNER, READER, Server, proxied, set_keys
+from tests.stores import OWNER, READER, STRANGER, Server, proxied, set_keys
 from tests.tasks.train.planted import data_and_holdout
 
 NAME = "ops.nights"
@@ -134,6 +139,18 @@ def test_upkeep(lake: Lake) -> None:
     assert keep_up(lake, NAME, timedelta(0)).bytes_before == done.bytes_after
 
 
+def test_what_writers_never_put_whole_is_given_up(lake: Lake) -> None:
+    assert isinstance(lake.root, StorePath)
+    asked = {"Bucket": lake.root.bucket, "Key": (lake.root / "ops" / "part-1").key}
+    lake.root.reached.files().call_s3("create_multipart_upload", **asked)
+    hour = timedelta(hours=1)
+    now = datetime.now(UTC)
+    assert [each.did for each in _drop_uploads(lake, now - hour)] == ["0 given up"]
+    assert [each.did for each in _drop_uploads(lake, now + hour)] == ["1 given up"]
+    silent = replace(lake.root, bucket="elsewhere", storage=Storage(endpoint="http://127.0.0.1:9"))
+    assert "does not answer" in next(_drop_uploads(Lake(silent), now)).did
+
+
 def test_leases_hold(lake: Lake) -> None:
     with leases.leased(lake, "a place", "one", leases.Terms("a test")):
         assert leases.take(lake, "a place", "two", leases.Terms("a test"))
@@ -227,7 +244,7 @@ def test_a_large_list_that_is_replaced_while_it_is_read_is_an_error(
     _list_of(lake, "a.parquet", "r1", 1_000, tmp_path)
     reader = fetched.Fetched().open(str(current_folder(lake) / "a.parquet"))
     _list_of(lake, "a.parquet", "r2", 500, tmp_path)
-    with pytest.raises(OSError, match="no longer exists"):
+    with pytest.raises(StorageError, match="another writer put the same file"):
         reader.read(10)
 
 
@@ -248,6 +265,54 @@ def test_files_of_tables_come_once_and_few_are_kept(
     files.open(lake.pin(NAME).files()[0]).close()
     assert len(files._copies) == 1
     assert not any(each.path.exists() for each in kept)
+
+
+def test_a_copy_that_went_to_make_room_comes_anew(lake: Lake) -> None:
+    """It goes between two looks of another thread, or of whoever sweeps temporary folders."""
+    lake.append(NAME, {"ds": MONDAY}, [row("first")])
+    files, url = fetched.Fetched(), lake.pin(NAME).files()[0]
+    files.open(url).close()
+    files._copies[url].path.unlink()
+    with files.open(url) as file:
+        assert file.read(4) == b"PAR1"
+
+
+def test_what_reads_a_pinned_version_or_the_list_tells_no_key_and_no_damage(
+    lake: Lake, tmp_path: Path
+) -> None:
+    """A store that refuses is told as what it is: nothing is made anew for it, or given up."""
+    lake.append(NAME, {"ds": MONDAY}, [row("first")])
+    _list_of(lake, "a.parquet", "r1", 10, tmp_path)
+    assert publications._release_in(lake, "a.parquet") == "r1"
+    set_keys(STRANGER)
+    with pytest.raises(StorageError, match="the key in AWS_ACCESS_KEY_ID") as caught:
+        Borrowed(lake.root, {NAME: 1}, {}).lent(NAME)
+    told = "".join(traceback.format_exception(caught.value))
+    assert not [key for key in STRANGER if key in told]
+    with pytest.raises(StorageError, match="the key in AWS_ACCESS_KEY_ID"):
+        publications._release_in(lake, "a.parquet")
+
+
+def test_what_a_store_told_duckdb_is_told_as_it_was(store: Server) -> None:
+    StorePath("elsewhere", "lake", Storage(endpoint="http://127.0.0.1:9"))  # known from now on
+    query = "SELECT * FROM read_parquet(['s3://elsewhere/lake/part-1.parquet'])"
+    with (
+        pytest.raises(UnreachableError) as caught,
+        as_storage_errors("a stage"),
+        reading() as con,
+    ):
+        con.sql(query)
+    assert caught.value.what == "http://127.0.0.1:9 does not answer"
+    assert caught.value.where == "s3://elsewhere/lake/part-1.parquet"
+    assert "storage.endpoint" in caught.value.fix
+
+
+def test_a_silent_store_is_not_taken_for_a_damaged_model_or_a_bad_file(store: Server) -> None:
+    place = StorePath("elsewhere", "lake", Storage(endpoint="http://127.0.0.1:9"))
+    with pytest.raises(UnreachableError):
+        registry.load(place)
+    with pytest.raises(UnreachableError):
+        _hash_of(place, LandedFile("events", "one", 1, NOW, None))
 
 
 def test_a_lost_file_and_a_reader_without_rights_are_told(

@@ -2,6 +2,7 @@
 
 import secrets
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from tasks.errors import StorageError
+from tasks.ingest.hand import at_hand
 from tasks.lake.tables import Lake
 from tasks.places import StorePath, try_store
+from tasks.records import LandedFile
 from tasks.stores import Storage
 from tests.certificates import make_certificates
 from tests.stores import BUCKET, OWNER, Server, running
@@ -85,6 +88,24 @@ def test_a_store_whose_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "failed" in error.what or "is full" in error.what
         assert "room" in error.fix
         assert not [key for key in OWNER if key in str(error)]
+
+
+def test_a_machine_with_no_room_for_what_a_store_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OWNER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", OWNER[1])
+    with small_disk(tmp_path / "disk", 2) as disk, running(tmp_path / "files") as server:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        landed = LandedFile("events", "large", 2**22, datetime.now(UTC), None)
+        (server.at("landing") / "large").write_bytes(bytes(2**22))
+        with (
+            pytest.raises(StorageError, match="No space left on device") as caught,
+            at_hand(server.at("landing"), [landed]),
+        ):
+            pass
+        assert "TMPDIR" in caught.value.fix
+        assert not any(disk.iterdir())
 
 
 def test_a_store_whose_certificate_no_public_authority_signed(

@@ -15,7 +15,8 @@ N_ITEMS = 3000
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"LEAST_ITEMS": 1000, "USERS": 150, "BLOCK": 40}.items():
+    small = {"LEAST_ITEMS": 1000, "USERS": 150, "BLOCKS": 4, "LEAST_ROWS": 30, "TRIED": 60}
+    for name, value in small.items():
         monkeypatch.setattr(topk_bounded, name, value)
 
 
@@ -100,8 +101,23 @@ def test_where_bounds_rule_out_nothing_they_are_given_up(scored: list[int]) -> N
     expected = top_k(users, items, 20)
     scored.clear()
     assert_same(iter_lists_bounded(users, items, 20), expected)
-    assert scored[1:] == [150 * N_ITEMS] * 3  # after a look at a few, each part whole
-    assert scored[0] < 0.2 * 150 * N_ITEMS
+    assert scored[1:] == [150 * N_ITEMS] * 3  # after a look at a few users, each part whole
+    assert scored[0] < 0.2 * 60 * N_ITEMS
+
+
+def test_they_are_given_up_where_few_users_told_otherwise(scored: list[int]) -> None:
+    users, items = learnt(450)
+    length = np.repeat(
+        np.array([1, 1024], np.float32), [150, 300]
+    )  # long ones see no bias, but need all
+    length[np.linspace(0, 449, 60, dtype=np.int64)] = 1  # those who are looked at
+    users[:, :-1] *= length[:, None]
+    items[:, :-1] = in_sixteenths(np.random.default_rng(4).standard_normal((N_ITEMS, 16)))
+    items[:, -1] *= 32
+    expected = top_k(users, items, 20)
+    scored.clear()
+    assert_same(iter_lists_bounded(users, items, 20), expected)
+    assert scored.count(150 * N_ITEMS) == 2  # the first 150 users were bounded
 
 
 def test_few_items_or_no_user() -> None:
