@@ -63,7 +63,8 @@ def through(night: Night) -> Night:
     if night.decision:  # so far it came before, too
         return night
     for trained in night.trained:
-        night = steps.score(night, trained.model)
+        night = steps.score_or_skip(night, trained.model)
+    night = steps.score_fallback(night)
     night = steps.make_release(night)
     night = steps.compare(night)
     night = steps.check(night, "serve")

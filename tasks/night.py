@@ -54,6 +54,7 @@ class Night:
     release: str | None = None
     trained: tuple[SavedModel, ...] = ()
     untrained: tuple[tuple[str, str], ...] = ()  # model, reason
+    unlisted: tuple[tuple[str, str], ...] = ()  # model that was trained, why it has no lists
     dropped: tuple[str, ...] = ()  # those of them whose time was over
     model: str | None = None  # whose lists the release holds
     decision: Decision | None = None
@@ -63,6 +64,14 @@ class Night:
     def day(self) -> date:
         """The date of the night, once it is known; until then the date on which it runs."""
         return self.ds or self.started_at.date()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Of each model that the night goes on without, why."""
+        return (
+            *(f"{model} was not trained: {why}" for model, why in self.untrained),
+            *(f"{model} was trained, and has no lists: {why}" for model, why in self.unlisted),
+        )
 
 
 @dataclass(frozen=True)

@@ -304,7 +304,7 @@ def fall_back(night: Night) -> Night:
         return night
     publish = night.shop.settings.publish
     usable = {publish.model, publish.cold_model, releases.FALLBACK}
-    has_failed = releases.FALLBACK in dict(night.untrained) and (
+    has_failed = releases.FALLBACK in dict((*night.untrained, *night.unlisted)) and (
         releases.FALLBACK not in night.dropped
     )
     if usable & {each.model for each in night.trained} or has_failed:
@@ -323,12 +323,27 @@ def score(night: Night, model: str) -> Worked:
     return night, lists.score(night.shop, night.day, trained, watcher().moved)
 
 
+def score_or_skip(night: Night, model: str) -> Night:
+    """Score one model; a night that cannot goes on without its lists, and says so."""
+    try:
+        return score(night, model)
+    except TrainingError as error:
+        others = tuple(each for each in night.trained if each.model != model)
+        return replace(night, trained=others, unlisted=(*night.unlisted, (model, error.what)))
+
+
+def score_fallback(night: Night) -> Night:
+    """Fit and score popularity where scoring cost the last model; see `fall_back`."""
+    after = fall_back(night)
+    return night if after.trained == night.trained else score(after, releases.FALLBACK)
+
+
 @stage()
 def make_release(night: Night) -> Worked:
     """Apply the rules, last and in one place: the lists and the shortfalls."""
     assert night.release is not None
     is_first = _is_first(night)
-    model = releases.choose_model(night.shop, night.trained, night.untrained, is_first)
+    model = releases.choose_model(night.shop, night.trained, night.left_out, is_first)
     cold = night.shop.settings.publish.cold_model
     # lists that an earlier run of this night made of it are not to fill up
     fills = cold if cold in [each.model for each in night.trained] else model
@@ -357,7 +372,7 @@ def publish(night: Night) -> Worked:
         night.release,
         night.model,
         night.run_id,
-        untrained=night.untrained,
+        left_out=night.left_out,
         night_is_ours=partial(ensure_date, night.shop, night.day, night.run_id),
     )
     return replace(night, decision=decision), written

@@ -101,8 +101,8 @@ def build_increments(
 def _made_by(s: Session, step: Step, days: Sequence[date], params: Parameters) -> str:
     """Make each day, keep its rows in a file beside, and give the SELECT of all of them.
 
-    So a step that fails on one day leaves every day as it was, and its error is its own: raised
-    while a table is written, it would be an error of storage.
+    So a step that fails on one day leaves every day as it was, and its error is its own: one
+    that is not ours, raised while a table is written, would be an error of storage.
     """
     window = params["window"]
     assert isinstance(window, timedelta)

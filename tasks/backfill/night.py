@@ -59,7 +59,7 @@ def run_night(shop: Shop, plan: Plan, ds: date, slot: int, run_id: str) -> Made:
         seconds=round(cost.seconds, 3),
         cpu_seconds=round(cost.cpu_seconds, 3),
         peak_mb=_peak(night),
-        untrained=tuple(f"{name} was not trained: {why}" for name, why in night.untrained),
+        untrained=night.left_out,
     )
 
 
@@ -80,7 +80,7 @@ def _through(night: Night) -> Night:
     for model in night.shop.settings.train.models:
         night = steps.train_or_skip(night, model)
     for trained in night.trained:
-        night = steps.score(night, trained.model)
+        night = steps.score_or_skip(night, trained.model)
     night = steps.make_release(night)
     return steps.check(night, "serve")
 

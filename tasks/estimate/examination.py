@@ -39,6 +39,7 @@ import numpy.typing as npt
 
 import sql
 from tasks.errors import EstimationError
+from tasks.lake.literals import render
 from tasks.lake.session import Session
 from tasks.records import TableVersion
 from tasks.shop import Parameters
@@ -116,6 +117,17 @@ def thetas(sums: PositionSums) -> dict[int, float]:
     if not np.isfinite(found).all():
         return {}
     return {int(k): float(theta) for k, theta in zip(sums.positions, found, strict=True)}
+
+
+def show(s: Session, params: Parameters) -> None:
+    """Let features.examination, in this session, tell of `$ds`, which may have had no night.
+
+    `s` reads features.feedback_daily.
+    """
+    found = thetas(position_sums(s, params)) or {0: 1.0}  # no slot stands at 0
+    rows = ", ".join(f"({position}, {theta!r}::DOUBLE)" for position, theta in found.items())
+    select = "SELECT *, true AS is_used, $ds AS ds FROM (VALUES {rows}) AS t (position, theta)"
+    s.view("features.examination", render(select, params).format(rows=rows))
 
 
 def table(sums: PositionSums) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from expectations.catalogue import Table, catalogue
-from tasks.errors import ConflictError, StorageError
+from tasks.errors import ConflictError, NightrankError, StorageError
 from tasks.lake import opened
 from tasks.lake.connection import reading
 from tasks.lake.known import Known
@@ -202,7 +202,8 @@ class Lake:
         """Replace the partitions `where` names with `rows` (Arrow stream), all or nothing.
 
         Rows outside those partitions are refused. Raises ConflictError when another writer was
-        first, StorageError when the table cannot be written.
+        first, StorageError when the table cannot be written, and an error of ours that the stream
+        itself raised as it is.
         """
         table = pinned.table
         if pinned.known is not None:
@@ -235,6 +236,8 @@ class Lake:
                 ) from self._cause(error)
             delta = ours
         except (DeltaError, OSError) as error:
+            if counter.stopped_by is not None:
+                raise counter.stopped_by from None
             raise self._unwritable(table.name, error) from self._cause(error)
         written = opened.keep(pinned.folder, delta)
         return TableVersion(table.name, written.version, counter.rows, counter.bytes)
@@ -378,6 +381,7 @@ class _Counter:
     def __init__(self) -> None:
         self.rows = 0
         self.bytes = 0
+        self.stopped_by: NightrankError | None = None  # the writer would tell its words alone
 
     def watch(self, rows: Any, schema: pa.Schema) -> pa.RecordBatchReader:
         reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
@@ -386,7 +390,11 @@ class _Counter:
     def _pass_by(
         self, reader: Iterable[pa.RecordBatch], schema: pa.Schema
     ) -> Iterable[pa.RecordBatch]:
-        for batch in reader:
-            self.rows += batch.num_rows
-            self.bytes += batch.nbytes
-            yield batch.select(schema.names).cast(schema)
+        try:
+            for batch in reader:
+                self.rows += batch.num_rows
+                self.bytes += batch.nbytes
+                yield batch.select(schema.names).cast(schema)
+        except NightrankError as error:
+            self.stopped_by = error
+            raise

@@ -88,13 +88,14 @@ def publish(
     model: str,
     run_id: str,
     *,
-    untrained: Sequence[tuple[str, str]] = (),
+    left_out: Sequence[str] = (),
     who: str = "nightly",
     night_is_ours: Callable[[], None] = lambda: None,
 ) -> tuple[Decision, list[TableVersion]]:
     """Judge a release, note the verdicts and the decision, and serve it if it is to be served.
 
-    `night_is_ours` raises where the night is another run's by now; asked before anything is noted.
+    `left_out` tells of models that the night went on without. `night_is_ours` raises where the
+    night is another run's by now; asked before anything is noted.
     """
     with deciding(shop.lake, f"publishing the night of {ds}", night_is_ours) as still_ours:
         before = decided(shop, release)
@@ -103,12 +104,11 @@ def publish(
             return Decision(before.action, before.reason), []
         facts = _facts(shop, release)
         decision, written = _judge(shop, ds, release, model, facts)
-        reasons = [decision.reason, *(f"{name} was not trained: {why}" for name, why in untrained)]
         made = Publication(
             release_id=release,
             ds=ds,
             action=decision.action,
-            reason="; ".join(reasons),
+            reason="; ".join([decision.reason, *left_out]),
             who=who,
             decided_at=time_after(each.decided_at for each in _history(shop)),
             model=model,

@@ -153,10 +153,10 @@ def user_ranges(s: Session, n_users: int) -> list[Parameters]:
 def choose_model(
     shop: Shop,
     trained: "Sequence[SavedModel]",
-    untrained: Sequence[tuple[str, str]],
+    left_out: Sequence[str],
     is_first: bool = False,
 ) -> str:
-    """The published model, or the cold model in its place where it could not be trained.
+    """The published model, or the cold model in its place where it has no lists.
 
     Where nothing is served yet (`is_first`), popularity in the place of both.
     """
@@ -166,8 +166,7 @@ def choose_model(
         if model in names:
             return model
     raise TrainingError(
-        "no model that may be published was trained: "
-        + "; ".join(f"{model}: {reason}" for model, reason in untrained),
+        "no model that may be published has lists: " + "; ".join(left_out),
         where="train.models",
         unchanged="nothing is published; what was served stays served",
         fix="mend what is said above, then run the night again",

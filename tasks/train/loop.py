@@ -35,11 +35,12 @@ Device = Literal["auto", "cpu", "cuda"]
 NDCG_K = 20
 _NOBODY = np.empty(0, dtype=np.int64)
 MOST_EVALUATED = 10_000  # users; an epoch's evaluation must not cost more than the epoch
+LEAST_CHOOSING = 200  # users of a holdout; what fewer find tells luck, not which epoch is best
 
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """What early stopping measures NDCG@20 on. Rows and columns are the training positions.
+    """What NDCG@20 is measured on after each epoch. Rows and columns are the training positions.
 
     Set `seen` where the lists served later leave out what the user already has, `allowed`
     where only part of the catalogue may be listed.
@@ -89,8 +90,13 @@ def train(
     With a holdout, training stops after `config.patience` epochs without a better NDCG@20 and
     returns the best epoch's weights; epochs before the first that finds anything do not count, and
     where none does the last one's are returned. The NDCG is that of up to 10,000 users, evenly
-    spaced among those with a relevant item. With `epochs`, exactly so many passes are made and the
-    last one's weights are returned.
+    spaced among those with a relevant item. Where fewer than `LEAST_CHOOSING` have one, it is
+    measured and chooses nothing: `config.epochs` passes are made, and the last one's weights are
+    returned. A model that has hardly learnt finds an item for one user in a hundred, so among few
+    the first epoch with a lucky one is hard to beat: of BPR's 100 epochs on 1,500 users and 3,000
+    items 50 users chose the 12th (median of 60 draws), which has a third of the last one's NDCG;
+    100 users less than half of it, 200 users 65 %, 400 users 83 %. With `epochs`, exactly so many
+    passes are made and the last one's weights are returned.
 
     With `checkpoints`, a training that was killed goes on where its last checkpoint was written,
     and ends with the bits of one that was not killed; it is removed when the training has ended.
@@ -125,6 +131,7 @@ def train(
                 model_name, model, cast(GradientConfig, config), data, seed, resolved(device)
             )
             run.began_at_another, run.until = began, until
+            run.chooses = len(rows) >= LEAST_CHOOSING
             if checkpoints is not None:
                 run.keep(Checkpoint(checkpoints, _identity(run, holdout, epochs, checkpoints)))
             measure = None if holdout is None else partial(_ndcg, model, holdout, rows)

@@ -1,10 +1,11 @@
 """The training stage of a night: from train.examples to a kept model.
 
 A model is trained up to the cut and measured on the holdout, the days after it; then it is fitted
-again on all days for as many epochs as were best, and this one is kept. One half of the
-users with a holdout choose the best epoch, the metrics are those of the other half. They count
-users and items known before the cut; a pair that was in the training days is not looked for again
-unless the shop sells the same item twice.
+again on all days for as many epochs as were best, and this one is kept. The first is weighted with
+the propensities of items as of the cut, the second with those of the night. One half of the users
+with a holdout choose the best epoch, the metrics are those of the other half. They count users and
+items known before the cut; a pair that was in the training days is not looked for again unless the
+shop sells the same item twice.
 """
 
 import time
@@ -15,13 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
+import sql
+from expectations.catalogue import catalogue
 from models.registry import load
+from tasks.estimate import examination
 from tasks.estimate.quality import Quality
+from tasks.lake.literals import render
 from tasks.lake.session import Session, session
 from tasks.lake.warehouse import checkpoints_path, models_path
 from tasks.records import TableVersion
 from tasks.scratch import scratch
-from tasks.shop import Shop, name_positives, parameters, with_cut
+from tasks.shop import Parameters, Shop, name_positives, parameters, with_cut
 from tasks.train import measuring, registry, versions
 from tasks.train.arrays import (
     Interactions,
@@ -39,10 +44,10 @@ from tasks.train.scoring import best_items
 
 Moved = Callable[[float, float, str], None]
 Start = tuple[Trained, str]  # a kept model and its version
-_TRAINING = (
-    "SELECT user_id, item_id, weight FROM train.examples UNION ALL "
-    "SELECT user_id, item_id, weight FROM train.holdout"
-)
+_EXAMPLES = "SELECT user_id, item_id, weight FROM train.examples"
+_TRAINING = f"{_EXAMPLES} UNION ALL SELECT user_id, item_id, weight FROM train.holdout"
+_ITEMS = "features.item_propensities"
+_PROPENSITIES = f"SELECT item_id, p_exposed AS propensity FROM {_ITEMS} ORDER BY item_id"
 
 
 def train_model(
@@ -64,8 +69,14 @@ def train_model(
         for table in ("train.examples", "train.holdout", "serve.eligible_items"):
             s.read(table, since=ds, upto=ds)
         s.read("features.item_propensities", since=ds, upto=ds)
-        before = _interactions(s, "SELECT user_id, item_id, weight FROM train.examples", work / "a")
-        before = _with_sequences(s, shop, ds, name, before, work / "a", is_cut=True)
+        s.read("features.behaviours_daily", upto=ds)
+        name_positives(s, shop)
+        params = with_cut(s, parameters(shop, ds))
+        cut = params["cut"]
+        assert isinstance(cut, date)
+        known = _PROPENSITIES if cut == ds else _propensities_at(s, {**params, "ds": cut})
+        before = _interactions(s, _EXAMPLES, known, work / "a")
+        before = _with_sequences(s, shop, ds, name, before, work / "a", upto=cut)
         holdout = _holdout(s, shop, before, work / "b")
         choosing, judging = _halves(holdout)
         starts = _starts(shop, ds, name)
@@ -75,8 +86,8 @@ def train_model(
         last, start = first, starts[0]
         # its days are learnt from too where they hold nothing that could be found
         if s.value("SELECT count(*) FROM train.holdout"):
-            everything = _interactions(s, _TRAINING, work / "c")
-            everything = _with_sequences(s, shop, ds, name, everything, work / "c", is_cut=False)
+            everything = _interactions(s, _TRAINING, _PROPENSITIES, work / "c")
+            everything = _with_sequences(s, shop, ds, name, everything, work / "c", upto=ds)
             start = starts[1]
             best = first.best_epoch or None
             last = _fit(shop, name, everything, None, best, moved, start, until)
@@ -114,26 +125,31 @@ def _starts(shop: Shop, ds: date, name: str) -> tuple[Start | None, Start | None
     return of_split, of_all
 
 
-def _interactions(s: Session, select: str, work: Path) -> Interactions:
+def _propensities_at(s: Session, params: Parameters) -> str:
+    """The SELECT of the propensities of items as of `$ds`, which may have had no night."""
+    day, catalogue_ds = params["ds"], params["catalogue_ds"]
+    assert isinstance(day, date)
+    assert isinstance(catalogue_ds, date)
+    for name in catalogue()[_ITEMS].reads:
+        s.read(name, upto=max(day, catalogue_ds))
+    if params["estimator"] == "examination":
+        examination.show(s, params)
+    return _PROPENSITIES.replace(_ITEMS, f"({render(sql.read_table(_ITEMS), params)})")
+
+
+def _interactions(s: Session, select: str, known: str, work: Path) -> Interactions:
     # One stream at a time is all that a connection can have open: the smaller is read whole.
-    propensities = s.stream(
-        "SELECT item_id, p_exposed AS propensity FROM features.item_propensities ORDER BY item_id"
-    ).read_all()
+    propensities = s.stream(known).read_all()
     positives = s.stream(f"{select} ORDER BY user_id, item_id")
     return build_interactions(positives, work, propensities=propensities)
 
 
 def _with_sequences(
-    s: Session, shop: Shop, ds: date, name: str, data: Interactions, work: Path, *, is_cut: bool
+    s: Session, shop: Shop, ds: date, name: str, data: Interactions, work: Path, *, upto: date
 ) -> Interactions:
-    """The data with the steps of its users up to the cut or `ds`, if the model reads them."""
+    """The data with the steps of its users up to a day, if the model reads them."""
     if TABLE not in load(name).reads:
         return data
-    s.read("features.behaviours_daily", upto=ds)
-    name_positives(s, shop)
-    cut = with_cut(s, parameters(shop, ds))["cut"]
-    assert isinstance(cut, date)
-    upto = cut if is_cut else ds
     found = read_histories(s, shop, ds, data.users, data.items, work, upto=upto)
     return replace(data, sequences=found)
 

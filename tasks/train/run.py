@@ -59,7 +59,7 @@ class Course:
     ess_shares: list[float] = field(default_factory=list)
     ndcgs: list[float] = field(default_factory=list)
     n_parts: list[int] = field(default_factory=list)
-    best_epoch: int = 0  # 0: none that was measured found anything
+    best_epoch: int = 0  # so far, as measured; 0: none found anything
 
     def end_epoch(self, n_samples: int, n_parts: int) -> None:
         """Note the mean loss of the epoch and the effective sample size of its weights.
@@ -99,6 +99,7 @@ class GradientRun:
         self.so_far = Course()
         self.best: dict[str, Tensor] = {}  # weights of the best epoch, on the device
         self.began_at_another = False  # at the weights of an earlier training
+        self.chooses = True  # whether what is measured may end it, and choose the epoch
         self.checkpoint: Checkpoint | None = None
         self.until: float | None = None  # of time.monotonic(): no step is begun after it
         self.note = ""
@@ -122,6 +123,7 @@ class GradientRun:
         self, measure: Measure | None, progress: Progress | None, epochs: int | None
     ) -> Course:
         """All epochs, or up to the best; the model then holds what is to be kept."""
+        chooses = self.chooses and epochs is None
         if not self.feed.n_samples:
             refuse(self._nothing(), self.name, "add items, or more days")
         so_far, n_epochs = self.so_far, epochs or self.config.epochs
@@ -134,9 +136,9 @@ class GradientRun:
                 self._measure(measure)
             # a model that finds nothing yet is at its beginning, however often it was measured
             n_worse = len(so_far.ndcgs) - so_far.best_epoch if so_far.best_epoch else 0
-            if epochs is None and n_worse >= self.config.patience:
+            if chooses and n_worse >= self.config.patience:
                 break
-        if epochs is None and so_far.best_epoch:
+        if chooses and so_far.best_epoch:
             self.model.load_state_dict(self.best)
         else:
             so_far.best_epoch = len(so_far.losses)

@@ -172,7 +172,7 @@ def measure_and_write() -> None:
     with tempfile.TemporaryDirectory(prefix="nightrank-bench-") as folder:
         figures = measure(Path(folder))
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    origins.keep(RESULTS, json.dumps(figures, indent=2) + "\n")
     origins.note("backfills")
     print(json.dumps(figures, indent=2))
 

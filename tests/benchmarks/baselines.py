@@ -36,7 +36,7 @@ from tasks.train.csr import Csr
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.run import Step
 from tasks.train.scoring import best_items
-from tests.benchmarks.origins import versions
+from tests.benchmarks.origins import keep, versions
 from tests.scenarios.real_data import FOLDER
 
 RESULTS = Path(__file__).parent / "results" / "baselines.json"
@@ -255,9 +255,7 @@ def run(split: Split, kind: str, wanted: Cell) -> None:
     results = load()
     results[kind] = sorted([*results[kind], cell], key=lambda each: (each["model"], each["seed"]))
     results |= {"environment": environment(), "summary": summary(results)}
-    beside = RESULTS.with_suffix(".tmp")
-    beside.write_text(json.dumps(results, indent=1) + "\n")
-    beside.replace(RESULTS)
+    keep(RESULTS, json.dumps(results, indent=1) + "\n")
 
 
 def main() -> None:

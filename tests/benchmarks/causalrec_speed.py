@@ -22,6 +22,7 @@ from models.sasrec import SASRec, SASRecConfig
 from tasks.train.arrays import Sequences
 from tasks.train.descent import Descent
 from tasks.train.feeds import StepFeed
+from tests.benchmarks.origins import keep
 from tests.benchmarks.sasrec_quality import machine, read
 from tests.scenarios.real_data import FOLDER
 
@@ -81,7 +82,7 @@ def main() -> None:
     found |= {"machine": machine(), "on": date.today().isoformat()}
     print(json.dumps(found, indent=2))
     if not asked.quick:
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        keep(RESULTS, json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def main() -> None:
         row["mean_mse"] = round(float(np.mean(row["mse"])), 4)
         row["against_none"] = [round(float(change.mean() + side * half), 4) for side in (-1, 1)]
         print(f"{row['propensity']:45s} MSE {row['mean_mse']:.4f}  {row['against_none']}")
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+    origins.keep(RESULTS, json.dumps(rows, indent=2) + "\n")
     origins.note("coat")
 
 

@@ -257,7 +257,7 @@ def main() -> None:
         rows += of_seed(seed)
         curve = summary(rows)
         gate = Settings().gate.model_dump()
-        RESULTS.write_text(json.dumps({"gate": gate, "curve": curve, "nights": rows}) + "\n")
+        origins.keep(RESULTS, json.dumps({"gate": gate, "curve": curve, "nights": rows}) + "\n")
         origins.note("gate_power")
         print(f"world {seed - FIRST_SEED + 1} of {n_worlds}", flush=True)
     for row in summary(rows):

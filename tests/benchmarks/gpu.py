@@ -28,6 +28,7 @@ from models.lightgcn import LightGCN, LightGCNConfig
 from models.sasrec import SASRec, SASRecConfig
 from tasks.train.topk import FloatArray, iter_top_k
 from tasks.train.topk_cuda import iter_lists_on
+from tests.benchmarks.origins import keep
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 TURNS = 7
@@ -169,7 +170,7 @@ def main() -> None:
         "sasrec_bfloat16": sasrec(device, multiplied, 100_000, "bfloat16"),
         "lists_1m_x_100k_x_128": lists(device, multiplied, 1_000_000, 100_000, 128),
     }
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    keep(RESULTS, json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 
 

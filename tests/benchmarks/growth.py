@@ -268,7 +268,7 @@ def main() -> None:
             continue
         print(f"{size:,} impressions", file=sys.stderr, flush=True)
         found[str(size)] = alone(size)
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        origins.keep(RESULTS, json.dumps(found, indent=2) + "\n")
         origins.note("growth")
     print(json.dumps(found, indent=2))
 

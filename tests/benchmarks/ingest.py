@@ -191,7 +191,7 @@ def _measure_all(found: dict[str, Any], folder: Path) -> None:
         found[name] = alone(what, log)
         _summarise(found)
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        origins.keep(RESULTS, json.dumps(found, indent=2) + "\n")
         origins.note("ingest")
     shutil.rmtree(folder, ignore_errors=True)
 

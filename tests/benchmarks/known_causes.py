@@ -89,7 +89,7 @@ def main() -> None:
             print(seed, "in the file:", json.dumps(kept.get(str(seed))), flush=True)
         elif str(seed) not in kept:
             kept[str(seed)] = measure(seed)
-            RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
+            origins.keep(RESULTS, json.dumps(kept, indent=2) + "\n")
             origins.note("known_causes")
             print(seed, json.dumps(kept[str(seed)]), flush=True)
     shares = [each["succ"] for each in kept.values()]

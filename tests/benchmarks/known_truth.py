@@ -109,10 +109,11 @@ def _write(found: Figures) -> None:
         for kind, worlds in found["worlds"].items()
     }
     kinds = [f'    "{kind}": {{\n' + ",\n".join(each) + "\n    }" for kind, each in lines.items()]
-    RESULTS.write_text(
+    origins.keep(
+        RESULTS,
         f'{{\n  "summary": {json.dumps(summaries, indent=2)},\n'
         f'  "settings": {json.dumps(found["settings"])},\n'
-        '  "worlds": {\n' + ",\n".join(kinds) + "\n  }\n}\n"
+        '  "worlds": {\n' + ",\n".join(kinds) + "\n  }\n}\n",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from flows.nightly import nightly
 from tasks.lake.connection import connect
 from tasks.sample import ShopSettings, write_sample
-from tests.benchmarks.origins import processor, versions
+from tests.benchmarks.origins import keep, processor, versions
 
 RESULTS = Path(__file__).parent / "results" / "night.json"
 PACKAGES = ("deltalake", "duckdb", "great-expectations", "numpy", "polars", "torch")
@@ -68,7 +68,7 @@ def main() -> None:
     """Measure and write the figures."""
     figures = measure()
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2, default=str) + "\n")
+    keep(RESULTS, json.dumps(figures, indent=2, default=str) + "\n")
     print(json.dumps(figures, indent=2, default=str))
 
 

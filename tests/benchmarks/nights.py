@@ -78,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nightrank-bench-") as folder:
         figures = measure(Path(folder))
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    origins.keep(RESULTS, json.dumps(figures, indent=2) + "\n")
     origins.note("nights")
     print(json.dumps({key: value for key, value in figures.items() if "cpu" not in key}, indent=2))
 

@@ -23,7 +23,14 @@ def note(name: str) -> None:
         "dates": datetime.now(UTC).date().isoformat(),
     }
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    keep(FOLDER / f"{name}.json", json.dumps(found, indent=2) + "\n")
+
+
+def keep(file: Path, results: str) -> None:
+    """Put results in the place of those of before; a kill leaves the one or the other."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_text(results)
+    beside.replace(file)
 
 
 def noted(name: str, results: Path) -> Origin:

@@ -89,7 +89,7 @@ def main() -> None:
             continue
         rows += of_seed(seed)
         lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
-        RESULTS.write_text(f"[\n{lines}\n]\n")
+        origins.keep(RESULTS, f"[\n{lines}\n]\n")
         origins.note("propensities")
     for line in told(rows):
         print(line)

@@ -44,6 +44,7 @@ from models.sasrec import SASRec, SASRecConfig
 from tasks.train.feeds import StepFeed
 from tasks.train.loop import Holdout, Trained, train
 from tests.benchmarks import baselines
+from tests.benchmarks.origins import keep
 from tests.benchmarks.sasrec_quality import machine
 from tests.benchmarks.sasrec_quality import read as read_sequences
 from tests.scenarios.real_data import FOLDER
@@ -310,7 +311,7 @@ def main() -> None:
         print(name, json.dumps(found, indent=2), flush=True)
         if asked.peer is not None:
             whole = _results() | {name: found | {"machine": machine()}}
-            RESULTS.write_text(json.dumps(dict(sorted(whole.items())), indent=2) + "\n")
+            keep(RESULTS, json.dumps(dict(sorted(whole.items())), indent=2) + "\n")
 
 
 def _results() -> Figures:

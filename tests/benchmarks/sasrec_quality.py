@@ -40,7 +40,7 @@ from tasks.train.csr import Csr
 from tasks.train.feeds import StepFeed
 from tasks.train.loop import Holdout, Trained, train
 from tasks.train.run import Step
-from tests.benchmarks.origins import processor, versions
+from tests.benchmarks.origins import keep, processor, versions
 from tests.scenarios.real_data import FOLDER
 
 RESULTS = Path(__file__).parent / "results" / "sasrec_quality.json"
@@ -224,7 +224,7 @@ def cell(
         figures = measure(name, settings, seed, model) | {"machine": machine()}
         # read again: another run may have written another cell meanwhile
         kept = measured(file) | {key: figures}
-        file.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
+        keep(file, json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
     print(key, json.dumps(measured(file)[key]), flush=True)
 
 

@@ -26,6 +26,7 @@ from tasks.train.arrays import Sequences
 from tasks.train.feeds import StepFeed
 from tasks.train.sampling import draw_negatives
 from tasks.train.sequences import make_step_sampler
+from tests.benchmarks.origins import keep
 from tests.benchmarks.sasrec_quality import machine, read
 from tests.scenarios.real_data import FOLDER
 
@@ -141,7 +142,7 @@ def main() -> None:
     if asked.peer is None:
         print("pmixer's is left out, for --peer is not given; nothing is written")
         return
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    keep(RESULTS, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.sample import ShopSettings, write_sample
-from tests.benchmarks.origins import processor, versions
+from tests.benchmarks.origins import keep, processor, versions
 from tests.benchmarks.process_tree import run
 from tests.stores import OWNER, Server, running
 
@@ -112,7 +112,7 @@ def main() -> None:
         return
     figures = measure(arguments.rounds)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    keep(RESULTS, json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 
 

@@ -10,6 +10,7 @@ from tests.benchmarks import sasrec_speed, whole_night
 from tests.benchmarks.book import BOOK, RESULTS, book, markdown
 from tests.benchmarks.chapter import Goal, Table
 from tests.benchmarks.chapters import CHAPTERS, gpu, sasrec_quality
+from tests.benchmarks.origins import keep
 
 
 def test_the_book_is_in_step_with_the_results() -> None:
@@ -74,6 +75,16 @@ def test_what_a_gpu_gave_is_a_chapter() -> None:
     assert [(goal.what, goal.verdict) for goal in told.goals] == [
         ("lists_1m_x_100k_x_128, share of the floor's rate", "NOT MET")
     ]
+
+
+def test_results_that_could_not_be_written_whole_take_the_place_of_none(tmp_path: Path) -> None:
+    file = tmp_path / "kept.json"
+    keep(file, "before")
+    with pytest.raises(UnicodeEncodeError):
+        keep(file, "half of it \ud800")
+    assert file.read_text() == "before"
+    keep(file, "after")
+    assert file.read_text() == "after"
 
 
 @pytest.mark.parametrize("beside", [sasrec_speed, whole_night])

@@ -35,7 +35,7 @@ from tasks.measure import measured
 from tasks.train.csr import Csr, from_keys
 from tasks.train.topk import FloatArray, rows_of
 from tasks.train.topk_bounded import iter_lists_bounded
-from tests.benchmarks.origins import processor, versions
+from tests.benchmarks.origins import keep, processor, versions
 
 RESULTS = Path(__file__).parent / "results" / "topk.json"
 TURNS = 3
@@ -220,7 +220,7 @@ def main() -> None:
         cells[name] = alone(way, shape)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
         whole = {**machine(), "shares": summarised(cells), "cells": cells}
-        RESULTS.write_text(json.dumps(whole, indent=2) + "\n")
+        keep(RESULTS, json.dumps(whole, indent=2) + "\n")
     print(json.dumps(summarised(cells), indent=2))
 
 

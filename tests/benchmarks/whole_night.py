@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lake.connection import connect
-from tests.benchmarks.origins import processor, versions
+from tests.benchmarks.origins import keep, processor, versions
 from tests.benchmarks.process_tree import Used, run
 
 ROOT = Path(__file__).parents[2]
@@ -241,7 +241,7 @@ def main() -> None:
         print("cicerone is left out, for --peer is not given; nothing is written")
         return
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    keep(RESULTS, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

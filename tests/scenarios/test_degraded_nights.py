@@ -12,6 +12,7 @@ import pytest
 from tasks.errors import OverrunError, TrainingError
 from tasks.shop import Shop, open_shop
 from tasks.status import status
+from tasks.train import registry
 from tests.scenarios.nights import Place, day, found, leave_out_what_only_reads, rows
 
 HASTE = "[train]\nmax_minutes = 0.00001\n"  # less than a step
@@ -130,6 +131,40 @@ def test_where_the_gate_does_not_let_the_cold_model_pass_yesterday_stays(place: 
     assert "held" in {problem.kind for problem in found.problems}
 
 
+@pytest.fixture
+def spoilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept of bpr holds no numbers."""
+    whole = registry.load
+
+    def load(path: Any) -> Any:
+        found = whole(path)
+        if found.name == "bpr":
+            for each in found.model.parameters():
+                each.data.fill_(float("nan"))
+        return found
+
+    monkeypatch.setattr(registry, "load", load)
+
+
+@pytest.mark.usefixtures("spoilt")
+def test_a_model_whose_lists_cannot_be_made_is_stood_in_for(place: Place) -> None:
+    outcome = place.run()
+    assert outcome.ending == "published", outcome.reason
+    assert "bpr was trained, and has no lists: vectors hold NaN" in outcome.reason
+    assert [row[2:] for row in served(place)] == [("popularity", "fallback")]
+    stages = place.ask("SELECT stage, state FROM ops.stages WHERE ds = '2026-01-11'")
+    assert ("score bpr", "failed") in stages
+
+
+@pytest.mark.usefixtures("spoilt")
+def test_a_first_night_whose_only_model_has_no_lists_lists_what_is_popular(first: Place) -> None:
+    add(first, ALONE.removeprefix(HASTE).replace("models", "[train]\nmodels"))
+    outcome = first.run()
+    assert outcome.ending == "published"
+    assert "bpr was trained, and has no lists" in outcome.reason
+    assert [row[2:] for row in served(first)] == [("popularity", "fallback")]
+
+
 def test_where_no_model_is_left_yesterday_stays(place: Place) -> None:
     place.refresh()
     yesterday = served(place)
@@ -139,7 +174,7 @@ def test_where_no_model_is_left_yesterday_stays(place: Place) -> None:
     place.refresh()
     assert served(place) == yesterday
     (reason,) = place.ask("SELECT reason FROM ops.nights WHERE ds = '2026-01-11'")[0]
-    assert "bpr: its time was over in epoch 1" in reason
+    assert "bpr was not trained: its time was over in epoch 1" in reason
 
 
 def test_a_first_night_without_any_model_lists_what_is_popular(first: Place) -> None:

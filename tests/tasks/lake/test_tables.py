@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -5,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks.errors import ConflictError, StorageError
+from tasks.errors import ConflictError, StorageError, TrainingError
 from tasks.lake.tables import Lake, arrow_schema, partition_of
 from tests.scenarios.nights import barrier, start
 
@@ -60,6 +61,23 @@ def test_an_empty_stream_clears_a_partition(tmp_path: Path) -> None:
     lake.append("ops.nights", {"ds": MONDAY}, [night("a")])
     lake.replace(lake.pin("ops.nights"), {"ds": MONDAY}, arrow_schema("ops.nights").empty_table())
     assert run_ids(lake) == []
+
+
+def test_what_stops_the_rows_is_told_as_it_is(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.append("ops.nights", {"ds": MONDAY}, [night("first")])
+    why = TrainingError("vectors hold NaN", where="bpr", unchanged="nothing", fix="look at them")
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from pa.Table.from_pylist([night("second")], schema=schema).to_batches()
+        raise why
+
+    schema = arrow_schema("ops.nights")
+    rows = pa.RecordBatchReader.from_batches(schema, batches())
+    with pytest.raises(TrainingError, match="vectors hold NaN") as caught:
+        lake.rewrite("ops.nights", {"ds": MONDAY}, lambda _: rows)
+    assert caught.value is why
+    assert run_ids(lake) == ["first"]
 
 
 def test_a_write_through_an_old_version_conflicts(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_every_model_that_is_trained_by_gradient_is_stopped_here() -> None:
     assert set(FAST) == {n for n in MODELS if issubclass(load(n).config_type, GradientConfig)}
 
 
+@pytest.mark.usefixtures("few_may_choose")
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize(("name", "config"), VARIANTS)
 def test_stopped_and_gone_on_with_equals_never_stopped(

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ def test_bpr_finds_the_planted_tastes_and_popularity_cannot(
     assert holdout_ndcg(bpr, data, holdout) > 1.4 * holdout_ndcg(popularity, data, holdout)
 
 
+@pytest.mark.usefixtures("few_may_choose")
 @pytest.mark.parametrize("name", ["bpr", "lightgcn"])
 def test_early_stopping_returns_the_best_epoch_and_a_refit_of_that_length_equals_it(
     name: str, planted: tuple[Interactions, Holdout]
@@ -60,6 +63,7 @@ def test_early_stopping_returns_the_best_epoch_and_a_refit_of_that_length_equals
     assert refit.model.item_vectors().tobytes() == stopped.model.item_vectors().tobytes()
 
 
+@pytest.mark.usefixtures("few_may_choose")
 @pytest.mark.parametrize(
     ("ndcgs", "n_epochs", "best"),
     [
@@ -82,6 +86,28 @@ def test_patience_begins_with_the_first_epoch_that_finds_anything(
     assert (trained.n_epochs, trained.best_epoch) == (n_epochs, best)
     refit = train("bpr", FAST, data, seed=0, epochs=best)
     assert refit.model.item_vectors().tobytes() == trained.model.item_vectors().tobytes()
+
+
+def _next(told: Iterator[float], *_: object) -> float:
+    return next(told)
+
+
+def test_too_few_users_choose_no_epoch(
+    planted: tuple[Interactions, Holdout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, holdout = planted
+    n_users = np.count_nonzero(holdout.relevant.sizes())
+    made = []
+    for least in (n_users, n_users + 1):
+        monkeypatch.setattr(loop, "LEAST_CHOOSING", least)
+        told = iter([0.02] + [0.0] * 11)  # one was lucky at once, as one of few may be
+        monkeypatch.setattr(loop, "_ndcg", partial(_next, told))
+        made.append(train("bpr", {**FAST, "epochs": 12}, data, seed=0, holdout=holdout))
+    enough, too_few = made
+    assert (enough.n_epochs, enough.best_epoch) == (4, 1)
+    assert (too_few.n_epochs, too_few.best_epoch, len(too_few.ndcgs)) == (12, 12, 12)
+    refit = train("bpr", FAST, data, seed=0, epochs=12)
+    assert refit.model.item_vectors().tobytes() == too_few.model.item_vectors().tobytes()
 
 
 def test_given_epochs_are_made_whatever_the_holdout_says(

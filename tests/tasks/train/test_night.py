@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from tasks.estimate.examination import examine
+from tasks.lake.session import session
 from tasks.lake.tables import Partition
 from tasks.lake.warehouse import models_path
-from tasks.shop import Shop, open_shop
+from tasks.shop import Shop, open_shop, parameters
 from tasks.train import registry, versions
 from tasks.train.night import train_model
 from tasks.train.registry import SavedModel
+from tasks.transform import build_snapshot
 from tests.disk import on_disk
 from tests.scenarios.nights import Place, day, rows
 
@@ -94,6 +97,38 @@ def test_a_night_that_was_killed_goes_on_where_it_was(
     assert saved.model_version == cold[1].model_version
     assert losses(place) == losses(cold[0])
     assert not list(folder.glob(".training-*"))
+
+
+@pytest.mark.parametrize("estimator", ["auto", "examination"])
+def test_what_is_measured_is_weighted_with_what_was_known_at_the_cut(
+    estimator: str, one_night: Place, tmp_path: Path
+) -> None:
+    place = one_night.copy(tmp_path / "shop")
+    shop = shop_of(place, configs={"bpr": {"epochs": 2, "n_factors": 8, "weighting": "ips"}})
+    of_items = shop.settings.propensity.model_copy(update={"estimator": estimator})
+    shop = Shop(shop.settings.model_copy(update={"propensity": of_items}), shop.mapping)
+    _estimate_items(shop)
+    saved, told = trained(shop), losses(place)
+    # after the cut the log says something else of the same positives
+    where: Partition = {"ds": DS}
+    for name in ("features.traffic_daily", "features.feedback_daily"):
+        old = shop.lake.rows(shop.lake.pin(name), where).to_pylist()
+        shop.lake.put(name, where, [_changed(row) for row in old])
+    _estimate_items(shop)
+    assert trained(shop).model_version != saved.model_version
+    assert losses(place) == told
+
+
+def _changed(row: dict[str, Any]) -> dict[str, Any]:
+    if "n_requests" in row:
+        return row | {"n_requests": 50 * row["n_requests"]}
+    return row | {"behaviours": [] if row["position"] > 1 else ["click"], "position": 1}
+
+
+def _estimate_items(shop: Shop) -> None:
+    with session(shop.lake, shop.settings.compute) as s:
+        examine(s, parameters(shop, DS))
+        build_snapshot(s, "features.item_propensities", parameters(shop, DS))
 
 
 def test_days_after_the_cut_are_learnt_from_though_nothing_new_could_be_found_in_them(

@@ -54,6 +54,7 @@ def best(trained: Trained, k: int, seen: Csr | None = None) -> np.ndarray:
     return top_k(model.user_vectors(), model.item_vectors(), k, seen=seen).items
 
 
+@pytest.mark.usefixtures("few_may_choose")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_next_item_is_found_where_it_is_determined(
     loss: str, planted: tuple[Interactions, Holdout]
@@ -64,6 +65,7 @@ def test_the_next_item_is_found_where_it_is_determined(
     assert max(trained.ndcgs) > 0.95
 
 
+@pytest.mark.usefixtures("few_may_choose")
 def test_what_is_kept_is_the_best_epochs_state_of_every_user(
     planted: tuple[Interactions, Holdout],
 ) -> None:
