@@ -79,7 +79,7 @@ def backfill(
         )
         planned = plan(shop, request)
     if not planned.has_work:
-        return Result(planned.plan, ())
+        return unless_failed(Result(planned.plan, planned.entries))
     with driving(shop, planned) as run:
         through(shop, run)
     result = run.result()
@@ -90,6 +90,11 @@ def backfill(
     )
     if result.stopped is not None:
         return Cancelled(message=result.stopped, data=None)
+    return unless_failed(result)
+
+
+def unless_failed(result: Result) -> Result:
+    """The same; raises BackfillError where nights failed, now or when the plan ended before."""
     problem = result.problem()
     if problem is not None:
         raise problem

@@ -1,7 +1,8 @@
 """Housekeeping: what is old and in nobody's history goes, files are put together, logs shortened.
 
 Safe beside nights and readers, safe to run twice, safe to kill: each step is one commit, or the
-removal of files that no table has needed for `housekeeping.keep_hours`. The file of views is
+removal of files that no table has needed for `housekeeping.keep_hours`, nor a plan of a backfill
+that goes on or may be resumed (PLANS_KEPT). The file of views is
 rebuilt first, so whoever opens it reads files that stay; a connection that was open for longer than
 that must open it again.
 """
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from expectations.catalogue import catalogue, stored
+from tasks.backfill import ledger
+from tasks.backfill.apart import Pins
 from tasks.backfill.driving import sweep
 from tasks.backfill.plan import plans_folder
 from tasks.estimate.propensities import steps
@@ -26,6 +29,7 @@ from tasks.shop import Shop
 from tasks.stores import StoreError
 
 OF_MODELS = ("serve.candidates", "serve.causal_edges")  # lists and reasons are made from them
+PLANS_KEPT = timedelta(days=30)  # since it was planned; the logs of tables keep versions as long
 LEFT_BY_KILLED = ("*/.training-*", "*/.making-*")
 
 
@@ -54,11 +58,24 @@ def housekeep(shop: Shop, now: datetime | None = None) -> Iterator[Chore]:
     yield _drop_left(lake, now, keep)
     yield from _drop_uploads(lake, now - keep)
     inputs = _inputs_of_increments(shop)
+    pinned = _pinned(lake, now)
     for name in stored():
-        done = keep_up(lake, name, keep, compacts=name not in inputs)
+        versions = pinned.get(name, ())
+        done = keep_up(lake, name, keep, compacts=name not in inputs, pinned=versions)
         did = f"{done.n_compacted} files fewer, {done.n_removed} removed"
         yield Chore(name, did, done.bytes_before, done.bytes_after)
     refresh(shop)
+
+
+def _pinned(lake: Lake, now: datetime) -> Mapping[str, set[int]]:
+    """Versions of tables that plans of backfills read which have not ended."""
+    found: dict[str, set[int]] = {}
+    for nights in ledger.by_plan(lake).values():
+        is_over = all(each.has_ended for each in nights)
+        if not is_over and nights[0].planned_at > now - PLANS_KEPT:
+            for name, version in Pins.read(nights[0].pins).versions:
+                found.setdefault(name, set()).add(version)
+    return found
 
 
 def _inputs_of_increments(shop: Shop) -> set[str]:

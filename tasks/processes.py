@@ -36,6 +36,12 @@ class Process:
         state, started = _state_and_start(self.pid)
         return state in _GONE if f"{here} {started}" == self.mark else bool(started)
 
+    def is_surely_here(self) -> bool:
+        """Whether it lives on this machine; False also where it cannot be known from here."""
+        state, started = _state_and_start(self.pid)
+        mark = f"{_surroundings()} {started}"
+        return (self.host, self.mark) == (platform.node(), mark) and state not in _GONE
+
 
 def this_process() -> Process:
     """The process that asks."""

@@ -334,7 +334,13 @@ def load_toml(kind: type[Record], path: Path) -> Record:
     return check(kind, table, where=str(path))
 
 
-def check(kind: type[Record], table: dict[str, Any], *, where: str) -> Record:
+def check(
+    kind: type[Record],
+    table: dict[str, Any],
+    *,
+    where: str,
+    example: str = "deployments/settings.toml",
+) -> Record:
     """Validate a table of settings; raises SettingsError with one line per problem."""
     try:
         # As JSON, whose strings may be paths and whose lists tuples, and true is still no 1.
@@ -348,7 +354,7 @@ def check(kind: type[Record], table: dict[str, Any], *, where: str) -> Record:
             f"{len(problems)} wrong setting(s): " + "; ".join(problems),
             where=where,
             unchanged="nothing was read or written",
-            fix="mend the keys named above; deployments/settings.toml says what each means",
+            fix=f"mend the keys named above; {example} says what each means",
         ) from error
 
 

@@ -228,7 +228,9 @@ LEASES = Table(
         Column("host", "VARCHAR", "the machine it runs on", True),
         Column("pid", "BIGINT", "its process there", True),
         Column(
-            "process", "VARCHAR", "boot, pid namespace and start of that process; empty: not told"
+            "process",
+            "VARCHAR",
+            "boot, pid namespace, start of that process, seconds of uptime at renewed_at; or empty",
         ),
         Column("taken_at", "TIMESTAMPTZ", "when it took the place", True),
         Column("renewed_at", "TIMESTAMPTZ", "when it last said that it lives", True),

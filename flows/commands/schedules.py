@@ -41,9 +41,10 @@ def _deploy(arguments: argparse.Namespace, terminal: Terminal) -> int:
     prepare_prefect()
     # Prefect costs a second to import, which other commands need not pay.
     from tasks.operate.applying import Where, apply_plan, the_server
-    from tasks.operate.automations import apply_alerts
+    from tasks.operate.automations import apply_alerts, refuse_untellable
 
     where = Where(Path.cwd(), _told(arguments))
+    refuse_untellable(shop.settings.alerts)  # before anything is applied, as a wrong plan is
     with the_server() as client:
         applied = apply_plan(client, all_on_gpu(plan) if arguments.gpu else plan, where)
         applied += apply_alerts(client, shop.settings.alerts)

@@ -35,6 +35,7 @@ from tasks.shop import Shop
 
 PLACES = "backfill"  # the lease that nights of all plans share
 LOOK_SECONDS = 0.5  # between two looks for somebody who asks to stop
+ASKED = "somebody asked to cancel the plan"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -57,11 +58,13 @@ class Result:
             return None
         one = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        asked = self.plan.request
+        anew = f"nightrank backfill {asked.first} {asked.last} --failed"
         return BackfillError(
             f"{len(failed)} of {len(self.entries)} nights failed: {one.ds}: {one.reason}{more}",
             where=f"plan {self.plan.plan_id} in ops.backfills",
             unchanged="the other nights stand, and what is served stays served",
-            fix="mend what is said above; the same command with --failed makes them again",
+            fix=f"mend what is said above; {anew} (and options as they were) plans them anew",
         )
 
 
@@ -199,7 +202,7 @@ class Driving:
             except (NightrankError, duckdb.Error, OSError):
                 continue  # a look that failed is made again
             if asked:
-                self.stop("somebody asked to cancel the plan")
+                self.stop(ASKED)
                 return
 
     def _tell(self, what: Callable[..., None], *told: Any) -> None:
@@ -220,7 +223,9 @@ def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
     terms = leases.Terms(f"drives backfill {plan.plan_id}", wait_seconds=0)
     with leases.leased(shop.lake, plan_lease(plan.plan_id), run.run_id, terms):
         if planned.is_old:
-            ledger.ready(shop.lake, plan.plan_id)
+            stands = ledger.ready(shop.lake, planned.entries)
+            if any(each.cancel_asked_at for each in stands):
+                run.stop(ASKED)
         else:
             ledger.write(shop.lake, planned.entries)
         run.board.planned(plan, run.entries(), planned.is_old)

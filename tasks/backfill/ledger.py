@@ -166,18 +166,22 @@ def facts(lake: Lake, entry: Entry, **known: Any) -> None:
     )
 
 
-def ready(lake: Lake, plan_id: str) -> list[Entry]:
+def ready(lake: Lake, known: Sequence[Entry]) -> list[Entry]:
     """Before a plan is driven: what a dead run had begun, and what was cancelled, waits again.
 
+    `known` is how whoever goes on with it has read it: asked to cancel since, it stays cancelled.
     Only who drives the plan may call it.
     """
+    answered = {each.cancel_asked_at for each in known}
 
     def waiting(each: Entry) -> Entry:
+        if each.cancel_asked_at is not None and each.cancel_asked_at not in answered:
+            return each
         if each.state not in ("running", "cancelled"):
             return replace(each, cancel_asked_at=None)
         return replace(each, state="waiting", reason=None, cancel_asked_at=None)
 
-    return change(lake, plan_id, waiting)
+    return change(lake, known[0].plan_id, waiting)
 
 
 def bury(lake: Lake, plan_id: str, run_ids: Collection[str | None]) -> list[Entry]:

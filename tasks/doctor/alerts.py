@@ -25,13 +25,14 @@ def alerts(case: Case) -> Iterator[Finding]:
 
 
 def _variable(case: Case, name: str, key: str, *, is_url: bool = False) -> Finding:
-    value, where = os.environ.get(name, ""), f"{case.settings_file}: take {key} out"
+    value, where = os.environ.get(name, "").strip(), f"{case.settings_file}: take {key} out"
     if not value:
         return wrong(
             f"{key} names the environment variable {name}, which is not set",
             f"set {name} where nightrank deploy or up is run; or {where}",
         )
-    if is_url and urlsplit(value).scheme not in ("http", "https"):
+    parts = urlsplit(value)
+    if is_url and (parts.scheme not in ("http", "https") or not parts.netloc):
         return wrong(f"{name}, which {key} names, holds no URL", f"set {name} to https://...")
     return fine(f"{key}: {name} is set")
 

@@ -13,6 +13,7 @@ import httpx
 
 from tasks.doctor.alerts import alerts
 from tasks.doctor.findings import Case, Finding, fine, warning, wrong
+from tasks.errors import SettingsError
 from tasks.scratch import probing
 
 if TYPE_CHECKING:
@@ -165,9 +166,16 @@ def as_planned(case: Case) -> Iterator[Finding]:
     """What is deployed is what the plan says, and all of it is deployed."""
     from prefect import get_client
 
-    from tasks.operate.plan import read_plan
+    from tasks.operate.applying import refuse_unfit
+    from tasks.operate.plan import DEFAULT_PLAN, read_plan
 
     plan, url = read_plan(case.plan_file), _api_url()
+    try:
+        refuse_unfit(plan)
+    except SettingsError as error:
+        where = f"{case.plan_file or DEFAULT_PLAN}, {error.where}"
+        yield wrong(error.what, f"{where}: {error.fix}")
+        return
     if url is None or not _answers(url):
         yield fine("no server to look at")
         return

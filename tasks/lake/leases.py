@@ -6,8 +6,9 @@ counts as dead; one whose process is gone from this machine counts as dead at on
 
 Clocks: a holder writes its own time, others read theirs. Clocks of two machines may differ by
 CLOCKS_APART. A holder measures by a clock that nobody sets, and stops trusting its lease
-(`ensure`) before another may take it. Where another's clock was set further ahead than that, it
-takes the place of one that lives: `ensure` looks whether it is still there.
+(`ensure`) before another may take it. So do others on its machine, as long as its process lives:
+a clock that is set ahead there takes nobody's place. Where that of another machine is set further
+ahead than CLOCKS_APART, it takes the place of one that lives: `ensure` looks whether it is there.
 """
 
 import random
@@ -35,7 +36,11 @@ POLL_SECONDS = 0.5  # between two looks of a run that waits
 
 @dataclass(frozen=True)
 class Lease:
-    """One row of ops.leases: `run_id` holds a place under `name`, and does `what`."""
+    """One row of ops.leases: `run_id` holds a place under `name`, and does `what`.
+
+    `process` is the mark of its process and, after it, when it last said that it lives, in seconds
+    since its machine's boot; empty where its machine does not tell.
+    """
 
     name: str
     run_id: str
@@ -49,10 +54,13 @@ class Lease:
 
     def is_dead(self, now: datetime | None = None) -> bool:
         """Whether its holder is gone: its process surely, or its time is over."""
-        over_at = self.expires_at + timedelta(seconds=CLOCKS_APART)
-        if (now or datetime.now(UTC)) > over_at:
+        *mark, renewed = self.process.rsplit(" ", 1)
+        holder = Process(self.host, self.pid, "".join(mark))
+        if holder.is_surely_gone():
             return True
-        return Process(self.host, self.pid, self.process).is_surely_gone()
+        if holder.is_surely_here():
+            return _clock() - float(renewed) > LEASE_SECONDS + CLOCKS_APART
+        return (now or datetime.now(UTC)) > self.expires_at + timedelta(seconds=CLOCKS_APART)
 
     def __str__(self) -> str:
         return (
@@ -300,12 +308,22 @@ def _is_same(one: Lease, other: Lease) -> bool:
 def _new(name: str, run_id: str, what: str) -> Lease:
     now, process = datetime.now(UTC), this_process()
     over = now + timedelta(seconds=LEASE_SECONDS)
-    return Lease(name, run_id, what, process.host, process.pid, process.mark, now, now, over)
+    mark = _with_clock(process.mark)
+    return Lease(name, run_id, what, process.host, process.pid, mark, now, now, over)
+
+
+def _with_clock(mark: str) -> str:
+    return f"{mark} {_clock():.1f}" if mark else ""
 
 
 def _alive_again(lease: Lease) -> Lease:
     now = datetime.now(UTC)
-    return replace(lease, renewed_at=now, expires_at=now + timedelta(seconds=LEASE_SECONDS))
+    return replace(
+        lease,
+        process=_with_clock(this_process().mark),
+        renewed_at=now,
+        expires_at=now + timedelta(seconds=LEASE_SECONDS),
+    )
 
 
 def _rows(lake: Lake, pinned: Pinned, name: str) -> list[Lease]:

@@ -5,6 +5,8 @@ partition, the night reads again and computes again; upkeep leaves it for anothe
 """
 
 from collections import Counter
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -33,18 +35,26 @@ class Kept:
     bytes_after: int
 
 
-def keep_up(lake: Lake, name: str, keep: timedelta, *, compacts: bool = True) -> Kept:
+def keep_up(
+    lake: Lake,
+    name: str,
+    keep: timedelta,
+    *,
+    compacts: bool = True,
+    pinned: Collection[int] = (),
+) -> Kept:
     """Compact, checkpoint and vacuum one table; doing it twice does nothing the second time.
 
     Files stay for `keep` after the table stopped needing them, and as long after a killed writer
-    left them. Raises StorageError where the table cannot be read or written.
+    left them; those of versions that somebody has `pinned` stay.
+    Raises StorageError where the table cannot be read or written.
     """
     lake.pin(name)  # made, where it is not there yet
     folder = lake.path(name)
     before = size(folder)[0]
     try:
         n_compacted = _compact(opened.table(folder), name) if compacts else 0
-        n_removed = _vacuum(opened.table(folder), keep)
+        n_removed = _vacuum(opened.table(folder), keep, _there(folder, pinned))
         _shorten_log(folder)
     except (DeltaError, OSError) as error:
         if isinstance(error, StorageError):
@@ -80,12 +90,25 @@ def _compact(delta: DeltaTable, name: str) -> int:
     return n_fewer
 
 
-def _vacuum(delta: DeltaTable, keep: timedelta) -> int:
+def _there(folder: Place, versions: Collection[int]) -> list[int]:
+    """Those of which the log still tells."""
+    found = []
+    for version in sorted(versions):
+        with suppress(DeltaError):
+            found.append(opened.table(folder, version).version())
+    return found
+
+
+def _vacuum(delta: DeltaTable, keep: timedelta, pinned: list[int]) -> int:
     hours = int(keep.total_seconds() // 3600)
 
     def vacuum(*, dry_run: bool) -> list[str]:
         return delta.vacuum(
-            retention_hours=hours, dry_run=dry_run, enforce_retention_duration=False, full=True
+            retention_hours=hours,
+            dry_run=dry_run,
+            enforce_retention_duration=False,
+            full=True,
+            keep_versions=pinned or None,
         )
 
     # it notes itself in the log even where there is nothing to do

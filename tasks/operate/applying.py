@@ -24,12 +24,14 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
+from pydantic import ValidationError
 
 from tasks.errors import SettingsError, StorageError, on_one_line
 from tasks.gpu import LIMIT as GPU_LIMIT
-from tasks.operate.plan import Deployment, Plan
+from tasks.operate.plan import Deployment, Plan, Schedule
 
 Became = Literal["made", "changed", "as it was"]
+_NOTHING_APPLIED = "nothing on the server was changed"
 NO_SERVER = "start one with nightrank up and set PREFECT_API_URL to the address that it prints"
 
 
@@ -83,11 +85,35 @@ def _unreached(url: str, error: Exception) -> StorageError:
     )
 
 
+def refuse_unfit(plan: Plan) -> None:
+    """Raise SettingsError for the first schedule of a plan that is none."""
+    for planned in plan.deployments:
+        _schedules(planned, None)
+
+
 def apply_plan(client: SyncPrefectClient, plan: Plan, where: Where) -> list[Applied]:
-    """Make the server hold exactly this plan; deployments that it does not name are left alone."""
+    """Make the server hold exactly this plan; deployments that it does not name are left alone.
+
+    Raises SettingsError, before anything is applied, where a schedule or a flow is none.
+    """
+    refuse_unfit(plan)
+    flows = [_flow(each) for each in plan.deployments]
     done = [_pool(client, name) for name in plan.pools]
     done.append(_limit(client, GPU_LIMIT, 1))
-    return done + [_deployment(client, each, where) for each in plan.deployments]
+    pairs = zip(plan.deployments, flows, strict=True)
+    return done + [_deployment(client, each, flow, where) for each, flow in pairs]
+
+
+def _flow(planned: Deployment) -> Flow[..., Any]:
+    try:
+        return load_flow_from_entrypoint(planned.entrypoint, use_placeholder_flow=False)
+    except (PrefectException, ImportError) as error:
+        raise SettingsError(
+            f"{planned.entrypoint} is no flow: {on_one_line(error)}",
+            where=f"entrypoint of the deployment {planned.name}",
+            unchanged=_NOTHING_APPLIED,
+            fix="write package.module.function, such as flows.nightly.nightly",
+        ) from error
 
 
 def _pool(client: SyncPrefectClient, name: str) -> Applied:
@@ -112,8 +138,9 @@ def _limit(client: SyncPrefectClient, name: str, places: int) -> Applied:
         return Applied("global limit", name, "made")
 
 
-def _deployment(client: SyncPrefectClient, planned: Deployment, where: Where) -> Applied:
-    flow: Flow[..., Any] = load_flow_from_entrypoint(planned.entrypoint)
+def _deployment(
+    client: SyncPrefectClient, planned: Deployment, flow: Flow[..., Any], where: Where
+) -> Applied:
     schema = parameter_schema(flow)
     before = _read(client, planned.full_name)
     wanted = _wanted(planned, where, before, schema.properties) | {
@@ -170,21 +197,25 @@ def _schedules(
 ) -> list[DeploymentScheduleCreate]:
     """Its schedules; one that a person has switched off stays off."""
     active = {each.slug: each.active for each in before.schedules} if before is not None else {}
+    return [
+        DeploymentScheduleCreate(
+            schedule=_cron(planned, each), active=active.get(each.slug, True), slug=each.slug
+        )
+        for each in planned.schedules
+    ]
+
+
+def _cron(planned: Deployment, schedule: Schedule) -> CronSchedule:
     try:
-        return [
-            DeploymentScheduleCreate(
-                schedule=CronSchedule(cron=each.cron, timezone=each.timezone, day_or=each.day_or),
-                active=active.get(each.slug, True),
-                slug=each.slug,
-            )
-            for each in planned.schedules
-        ]
-    except ValueError as error:
+        return CronSchedule(cron=schedule.cron, timezone=schedule.timezone, day_or=schedule.day_or)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
         raise SettingsError(
-            f"a schedule of {planned.name} is no cron line: {on_one_line(error)}",
-            where="deployments.schedules.cron",
-            unchanged="its deployment is as it was",
-            fix="write minute, hour, day of month, month, day of week, such as 30 3 * * *",
+            f"{wrong['input']!r} is no {wrong['loc'][0]} of a schedule: {wrong['msg']}",
+            where=f"schedule {schedule.slug} of the deployment {planned.name}",
+            unchanged=_NOTHING_APPLIED,
+            fix="write minute, hour, day of month, month, day of week, such as 30 3 * * *, and a "
+            "zone such as Europe/Berlin",
         ) from error
 
 

@@ -61,10 +61,16 @@ class Receivers:
 def apply_alerts(client: SyncPrefectClient, alerts: Alerts) -> list[Applied]:
     """Make the server hold exactly these automations, and the blocks that they tell.
 
-    Raises SettingsError where a variable that the settings name is not set.
+    Raises SettingsError as `refuse_untellable` does.
     """
     receivers, done = _receivers(client, alerts)
     return done + [_automation(client, each) for each in automations(alerts, receivers)]
+
+
+def refuse_untellable(alerts: Alerts) -> None:
+    """Raise SettingsError where a variable that the settings name is not set, or holds no URL."""
+    _webhook(alerts)
+    _mail(alerts.mail)
 
 
 def automations(alerts: Alerts, receivers: Receivers) -> list[AutomationCore]:
@@ -252,7 +258,7 @@ def _url(variable: str, key: str) -> str:
         raise SettingsError(
             f"the environment variable {variable} holds no URL",  # nor is it told: it is a secret
             where=key,
-            unchanged="the alerts on the server are as they were",
+            unchanged="nothing on the server was changed",
             fix=f"set {variable} to https://..., or take {key} out of the settings",
         )
     return url
@@ -273,7 +279,7 @@ def _secret(variable: str, key: str) -> str:
         raise SettingsError(
             f"the environment variable {variable} is not set",
             where=key,
-            unchanged="the alerts on the server are as they were",
+            unchanged="nothing on the server was changed",
             fix=f"set {variable}, or take {key} out of the settings",
         )
     return value

@@ -112,7 +112,7 @@ def read_plan(path: Path | None = None) -> Plan:
             unchanged="nothing was read or written",
             fix="give the path of a prefect.yaml in UTF-8; deployments/prefect.yaml is one",
         ) from error
-    return check(Plan, table, where=str(path))
+    return check(Plan, table, where=str(path), example=str(DEFAULT_PLAN))
 
 
 def all_on_gpu(plan: Plan) -> Plan:

@@ -24,6 +24,7 @@ def render_night(con: duckdb.DuckDBPyConnection, ds: date) -> str:
         ds=ds,
         rows=rows,
         night=_first(rows["night"]),
+        backfill=_first(rows["backfill"]),
         served=_first(rows["served"]),
         release=_first(rows["release"]),
         checks=_by_table(rows["checks"]),

@@ -11,6 +11,7 @@ Row = dict[str, Any]
 
 NAMES = (
     "night",
+    "backfill",
     "served",
     "stages",
     "checks",

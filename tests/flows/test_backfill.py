@@ -1,6 +1,7 @@
 """Backfills through Prefect and by the command: a real server, real processes for the nights."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,23 @@ def test_what_the_command_and_prefect_tell(
     told = capsys.readouterr().out
     assert "2 nights of backfills with the same models" in told
     assert re.search(r"total: \d+\.\d minutes with 2 at once", told)
+
+
+def test_an_ended_plan_with_failed_nights_ends_so_again_when_it_is_resumed(
+    history: History, prefect_api: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = history.plan(FIRST, LAST)
+    failed, *others = planned.entries
+    ended = [replace(each, state="empty") for each in others]
+    entries = [replace(failed, state="failed", reason="why it failed"), *ended]
+    ledger.write(Lake(history.place.lake), entries)
+    with at(prefect_api):
+        assert run(history, "--resume", planned.plan.plan_id) == 1
+    told = capsys.readouterr()
+    assert re.search(rf"{day(FIRST)} │ failed .*why it failed", told.out)
+    assert f"1 of 3 nights failed: {day(FIRST)}: why it failed" in told.err
+    assert f"nightrank backfill {day(FIRST)} {day(LAST)} --failed" in told.err
+    assert ledger.of_plan(Lake(history.place.lake), planned.plan.plan_id) == entries
 
 
 def test_wrong_requests_are_usage_errors(

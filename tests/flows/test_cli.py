@@ -135,3 +135,24 @@ def test_sample_writes_a_shop_and_refuses_nonsense(tmp_path: Path) -> None:
     assert (tmp_path / "landing" / "events").is_dir()
     assert main(["sample", "--days", "0", "--root", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
+
+
+def test_deploy_looks_at_everything_before_it_speaks_to_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even where none is named: what is wrong here is told first."""
+    mail = '[alerts.mail]\nserver = "127.0.0.1"\nsender = "n@shop.example"\n'
+    mail += 'recipients = ["o@shop.example"]\nuser = "n"\npassword = "NIGHTRANK_TEST_PASSWORD"\n'
+    monkeypatch.setenv("NIGHTRANK_TEST_HOOK", "hidden")
+    monkeypatch.delenv("NIGHTRANK_TEST_PASSWORD", raising=False)
+    (tmp_path / "landing").mkdir()
+    settings = tmp_path / "settings.toml"
+    command = ["deploy", "--settings", str(settings), "--landing", str(tmp_path / "landing")]
+    for text, told in (
+        ('[alerts]\nwebhook = "NIGHTRANK_TEST_HOOK"\n', "NIGHTRANK_TEST_HOOK holds no URL"),
+        (mail, "NIGHTRANK_TEST_PASSWORD is not set"),
+        ("", "no Prefect server is named"),
+    ):
+        settings.write_text(text)
+        assert main([*command, "--lake", str(tmp_path / "lake")]) == 2
+        assert told in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """What housekeeping removes and what it leaves, beside readers and writers."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,35 @@ def test_files_that_nobody_needs_go_when_they_are_old(kept: Place) -> None:
     assert contents(kept.lake) == before
 
 
+def test_files_that_a_plan_has_pinned_stay_until_it_has_ended(kept: Place) -> None:
+    place = shop(kept)
+    lake, name = place.lake, "ops.files"
+    chores = place.settings.housekeeping.model_copy(update={"keep_hours": 0})
+    settings = place.settings.model_copy(update={"housekeeping": chores})
+    place = replace(place, settings=settings)
+    pinned = lake.pin(name)
+    for _ in range(2):  # the first of these writes is pinned by nobody
+        between = lake.pin(name)
+        lake.append(name, {"ds": day(5)}, [])
+
+    def planned(state: str, days: int) -> None:
+        night = dict.fromkeys(lake.schema("ops.backfills").names)
+        night |= {"plan_id": "p", "ds": day(0), "state": state, "place": 0}
+        night |= {"planned_at": datetime.now(UTC) - timedelta(days=days)}
+        night |= {"pins": [f"{name}@{pinned.version}", "ops.stages@1000"]}
+        lake.put("ops.backfills", {"plan_id": "p"}, [night])
+        list(housekeep(place))
+
+    planned("cancelled", days=29)  # it may be resumed
+    assert all(Path(path).exists() for path in pinned.files())
+    assert not all(Path(path).exists() for path in between.files())
+    planned("cancelled", days=31)
+    assert not all(Path(path).exists() for path in pinned.files())
+    assert housekeeping._pinned(lake, datetime.now(UTC)) == {}
+    planned("failed", days=1)
+    assert housekeeping._pinned(lake, datetime.now(UTC)) == {}
+
+
 def test_readers_of_the_views_of_before_go_on(kept: Place) -> None:
     place = shop(kept)
     with connect(on_disk(warehouse_path(place.lake)), read_only=True) as reader:
@@ -126,6 +156,7 @@ def test_releases_of_old_dates_go_unless_a_history_names_them(kept: Place) -> No
         put_recommendation(place.lake, rows, ds, release)
     night = dict.fromkeys(place.lake.schema("ops.backfills").names)
     night |= {"plan_id": "p", "ds": day(0), "state": "done", "release_id": "planned"}
+    night |= {"planned_at": datetime.now(UTC), "pins": []}
     place.lake.put("ops.backfills", {"plan_id": "p"}, [night])
     there = {path.split("release_id=")[1].split("/")[0] for path in files(place.lake)}
     assert there == {named, "undecided-old", "undecided-new", "planned"}

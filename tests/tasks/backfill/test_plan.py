@@ -9,7 +9,7 @@ import pytest
 from tasks.backfill import ledger
 from tasks.backfill.apart import closes
 from tasks.backfill.deaths import note_deaths, plan_lease
-from tasks.backfill.driving import cancel, plans, sweep
+from tasks.backfill.driving import cancel, drive, plans, sweep
 from tasks.backfill.forecast import forecast
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Planned, plans_folder, resume, with_models
@@ -198,7 +198,7 @@ def test_a_night_that_another_run_has_begun_since_is_not_taken_for_dead(shop: Hi
     write(shop, planned)
     lake, plan_id = shop.shop.lake, planned.plan.plan_id
     ledger.take(lake, plan_id, day(1), "dead", 1)
-    ledger.ready(lake, plan_id)  # somebody goes on with it, while another still looks
+    ledger.ready(lake, planned.entries)  # somebody goes on with it, while another still looks
     ledger.take(lake, plan_id, day(1), "alive", 1)
     assert ledger.bury(lake, plan_id, {"dead"}) == []
     assert ledger.of_plan(lake, plan_id)[0].state == "running"
@@ -224,10 +224,26 @@ def test_a_plan_that_nobody_drives_is_cancelled_at_once(shop: History) -> None:
     assert cancel(shop.shop, plan_id).count("cancelled") == 2
     assert [each.plan.plan_id for each in plans(lake)] == [plan_id]
     assert ledger.take(lake, plan_id, day(2), "late", 1) is None
-    ledger.ready(lake, plan_id)  # resumed
+    ledger.ready(lake, ledger.of_plan(lake, plan_id))  # resumed
     assert {each.state for each in ledger.of_plan(lake, plan_id)} == {"waiting"}
     with pytest.raises(UsageError, match="no plan x"):
         cancel(shop.shop, "x")
+
+
+def test_a_cancel_that_comes_as_a_plan_goes_on_is_heard(shop: History) -> None:
+    planned = shop.plan(1, 3)
+    write(shop, planned, done(planned.entries[0]))
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    cancel(shop.shop, plan_id)
+    resumed = resume(shop.shop, plan_id)
+    ledger.ready(lake, resumed.entries)
+    ledger.take(lake, plan_id, day(2), "dead", 1)
+    again = resume(shop.shop, plan_id)
+    ledger.ask_to_cancel(lake, plan_id, "it was cancelled")  # before its lease is taken
+    result = drive(shop.shop, again)
+    assert result.stopped == "somebody asked to cancel the plan"
+    assert [each.state for each in result.entries] == ["done", "cancelled", "cancelled"]
+    assert {each.attempts for each in result.entries} == {0, 1}
 
 
 def test_a_plan_that_does_not_stop_is_not_told_as_cancelled(shop: History) -> None:

@@ -70,14 +70,24 @@ def test_before_the_first_night_nothing_is_wrong_and_no_lake_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_schedules_that_cannot_be_read_are_wrong_before_there_is_a_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "entry"),
+    [
+        ("timezone: UTC", "timezone: Mars/Olympus", "0.schedules.0.timezone"),
+        ("30 3 * * *", "30 33 * * *", "schedule nightly of the deployment nightly"),
+    ],
+)
+def test_schedules_that_cannot_be_are_wrong_before_there_is_a_server(
+    tmp_path: Path, old: str, new: str, entry: str
+) -> None:
     plan = tmp_path / "prefect.yaml"
-    plan.write_text(SHIPPED_PLAN.read_text().replace("timezone: UTC", "timezone: Mars/Olympus", 1))
+    plan.write_text(SHIPPED_PLAN.read_text().replace(old, new, 1))
     shop = (None, None, tmp_path, tmp_path / "lake")
     (found,) = sick(examine(*shop, rooms=["orchestration"], plan=plan))
     assert (found.verdict, found.check) == ("wrong", "as planned")
-    assert "Mars/Olympus" in found.found
+    assert new.removeprefix("timezone: ") in found.found
     assert str(plan) in found.fix
+    assert entry in f"{found.found} {found.fix}"
 
 
 @pytest.mark.parametrize("name", LANDED)

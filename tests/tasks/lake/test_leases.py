@@ -121,12 +121,46 @@ def test_one_elsewhere_is_dead_after_two_minutes_of_silence(
 
 def test_one_here_whose_process_is_gone_is_dead_at_once(lake: Lake) -> None:
     ours = this_process()
-    put(lake, "a", host=ours.host, pid=2**22 + 1, process=ours.mark)
-    put(lake, "b", host=ours.host, pid=ours.pid, process=ours.mark, name="another")
+    here = leases._with_clock(ours.mark)
+    put(lake, "a", host=ours.host, pid=2**22 + 1, process=here)
+    put(lake, "b", host=ours.host, pid=ours.pid, process=here, name="another")
     dead: list[str] = []
     assert [each.run_id for each in bury(lake, "", lambda each: dead.append(each.run_id))] == ["a"]
     assert (dead, runs(lake)) == (["a"], ["b"])
     assert bury(lake, "", lambda each: dead.append(each.run_id)) == []
+
+
+class SetAhead(datetime):
+    """A clock that somebody has set five hours ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(hours=5)
+
+
+def test_a_clock_that_is_set_ahead_takes_no_place_on_its_machine(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert take(lake, NAME, "a", Terms("a test")) == []
+    leases._renewals[leases._key(lake, NAME, "a")].stop()
+    put(lake, "b", name="another")  # elsewhere, whose clock is not known
+    monkeypatch.setattr(leases, "datetime", SetAhead)
+    assert [each.run_id for each in take(lake, NAME, "c", Terms("a test"))] == ["a"]
+    assert [each.run_id for each in bury(lake, "", lambda _: None)] == ["b"]
+    now = leases._clock()
+    for silent, is_dead in ((110, False), (120, True)):
+        monkeypatch.setattr(leases, "_clock", lambda at=now + silent: at)
+        assert holders(lake)[0].is_dead() is is_dead
+
+
+def test_a_clock_that_is_set_back_keeps_none_that_is_silent(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert take(lake, NAME, "a", Terms("a test")) == []
+    leases._renewals[leases._key(lake, NAME, "a")].stop()
+    now = leases._clock()
+    monkeypatch.setattr(leases, "_clock", lambda: now + 120)
+    assert holders(lake)[0].is_dead()  # its expires_at is still to come
 
 
 def test_what_is_done_about_the_dead_is_done_before_they_go(lake: Lake) -> None:
@@ -151,6 +185,7 @@ def test_a_lease_is_renewed_in_time(lake: Lake, monkeypatch: pytest.MonkeyPatch)
         while (now := holders(lake)[0]).expires_at == before.expires_at:
             assert time.monotonic() < until
         assert now.taken_at == before.taken_at
+        assert now.process != before.process
         assert now.expires_at - now.renewed_at == timedelta(seconds=LEASE_SECONDS)
 
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_nights_alone_move_to_the_gpu() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("timezone: UTC", "timezone: Mars/Olympus", "time zone"),
+        ("timezone: UTC", "timezone: Mars/Olympus", r"0\.timezone: .*time zone"),
         ("concurrency_limit:", "concurency_limit:", "concurency_limit"),
         ("limit: 1", "limit: 0", "limit"),
         ("ENQUEUE", "QUEUE", "collision_strategy"),
@@ -61,3 +62,28 @@ def test_a_wrong_plan_is_refused_by_its_key(tmp_path: Path, old: str, new: str, 
 def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot read"):
         read_plan(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        (
+            '"0 12 * * 0"',
+            '"0 25 * * 0"',
+            "'0 25 \\* \\* 0' is no cron .*schedule weekly of .* hous",
+        ),
+        ("flows.nightly.nightly", "flows.nightly.no_flow", "no_flow.* is no flow.*nt nightly"),
+        ("flows.nightly.nightly", "flows.none.none", "flows.none.none is no flow"),
+        ("flows.nightly.nightly", "flows.nightly.date", "flows.nightly.date is no flow"),
+    ],
+)
+def test_a_plan_that_is_wrong_anywhere_is_refused_before_anything_is_applied(
+    tmp_path: Path, old: str, new: str, named: str
+) -> None:
+    from tasks.operate.applying import Where, apply_plan
+
+    path = tmp_path / "prefect.yaml"
+    path.write_text(TEXT.replace(old, new, 1))
+    client: Any = None  # nobody is asked, and nobody told
+    with pytest.raises(SettingsError, match=f"(?s){named}"):
+        apply_plan(client, read_plan(path), Where(tmp_path, {}))

@@ -27,6 +27,16 @@ ROWS = {
         UNION ALL
         SELECT 'run-8', 'failed', 'An earlier run.', NULL, {AT} - INTERVAL 1 HOUR,
             {AT} - INTERVAL 1 HOUR, {DS}""",
+    "ops.backfills": f"""
+        SELECT 'plan-' || i AS plan_id, DATE '2025-12-02' AS ds,
+            ['failed', 'done', 'cancelled'][1 + i] AS state,
+            [NULL, 'swapped in', NULL][1 + i] AS outcome, 'then' AS as_of,
+            'rel-of-plan' AS release_id, ['It broke.', NULL, NULL][1 + i] AS reason,
+            [NULL, 'No rule spoke against it {HOSTILE}', NULL][1 + i] AS verdict,
+            {AT} AS planned_at, {AT} + i * INTERVAL 1 HOUR AS ended_at
+        FROM range(3) AS t(i)
+        UNION ALL
+        SELECT 'plan-0', {DS}, 'failed', NULL, 'now', NULL, 'It broke.', NULL, {AT}, {AT}""",
     "ops.stages": f"""
         SELECT 'run-9' AS run_id, unnest(['ingest', 'train bpr']) AS stage,
             unnest(['done', 'failed']) AS state, 4321 AS n_rows, 2048 AS n_bytes,
@@ -322,6 +332,24 @@ def test_another_night_says_what_it_lacks(con: duckdb.DuckDBPyConnection) -> Non
         "This night made no release",
     ):
         assert words in said
+
+
+def test_a_backfilled_night_says_what_made_it(con: duckdb.DuckDBPyConnection) -> None:
+    said = text_of(render_night(con, date(2025, 12, 2)))
+    assert "No run of this night has ended; a backfill made it" in said
+    assert "unfinished" not in said
+    assert (
+        "Backfill plan plan-1 , as known then: swapped in, 2026-01-26 03:00:00 UTC, release "
+        "rel-of-plan : No rule spoke against it"
+    ) in said
+    assert "plan-0" not in said
+    assert HOSTILE not in render_night(con, date(2025, 12, 2))
+
+
+def test_a_night_that_ran_says_what_a_backfill_did_about_it(page: str) -> None:
+    said = text_of(page)
+    assert "The gate passed." in said
+    assert "plan-0 , as known when it was planned, 2026-01-26 02:00:00 UTC: failed, " in said
 
 
 def test_empty_tables_make_a_page(tmp_path: Path) -> None:
