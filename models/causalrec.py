@@ -60,7 +60,7 @@ from models.causal_graph import (
     unexplained,
 )
 from models.contract import Config, Edges, Histories, Loss, ModelError, Past, Steps, require
-from models.direction import Directions, Rule, control, directions
+from models.direction import Directions, Rule, control, directions, standing_out
 from models.sasrec import Attention, SASRec, SASRecConfig, attend
 
 EFFECTS = ("direct", "attn", "cov_chol", "gram", "free", "cluster")
@@ -85,7 +85,7 @@ class CausalRecConfig(SASRecConfig):
     clusters: int = 32  # K, under "cluster"
     span: int = 50  # last steps of a sequence that the graph is of; what lies before is not boosted
     window: int = 5  # steps at most between items that are scored by their direction; 0: none
-    shrinkage: float = 4.0  # of that score, in times that they stood side by side
+    shrinkage: float = 4.0  # of that score and of edges', in times that they stood side by side
     strong: float = 0.5  # share of the largest strength from which a step counts as a cause there
     every: int = 200  # steps of training between moves of the multiplier of cycles
 
@@ -153,9 +153,9 @@ class CausalRec(SASRec):
             self.discovery.know(directions(histories, self.boosting.rule))
 
     def edges(self, histories: Histories, most: int) -> Edges:
-        """Pairs of items that come in one order more often than shuffled steps do, best first."""
+        """Pairs of items that stand out by their order, more than in shuffled steps, best first."""
         rule = self.boosting.rule
-        found = directions(histories, rule)
+        found = standing_out(histories, rule)
         shuffled = control(histories, rule, found.keys)
         above = np.flatnonzero(found.scores > shuffled)
         best = above[np.argsort(-found.scores[above], kind="stable")[:most]]

@@ -83,7 +83,7 @@ CAUSAL_EDGES = Table(
         Column(
             "strength",
             "DOUBLE",
-            "how much more often first than after, in standard deviations, drawn towards 0",
+            "how much more often first than after and by chance: standard deviations, drawn to 0",
             True,
         ),
         Column("support", "BIGINT", "times that the cause came first, within the window", True),

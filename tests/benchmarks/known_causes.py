@@ -8,7 +8,8 @@ interval (users drawn again, 200 times); and of the 100 strongest edges how many
 that follow each other, how many of one category alone (themes), how many neither.
 
 Seed by seed: what is in the file is not run again. --quick measures the first seed anew and writes
-nothing; --seeds measures others and writes nothing.
+nothing; --seeds measures others and writes nothing. --edges tells the edges of the seeds in the
+file anew, which needs no training, and leaves the rest of it as it is.
 """
 
 import argparse
@@ -67,6 +68,13 @@ def measure(seed: int) -> Figures:
     }
 
 
+def measure_edges(seed: int) -> dict[str, int]:
+    """Of one shop, what is known without training."""
+    with tempfile.TemporaryDirectory(prefix="nightrank-bench-") as root:
+        case = causes(ShopSettings(seed=seed), Path(root))
+        return edge_kinds(case, untrained(case))
+
+
 def untrained(case: Causes) -> CausalRec:
     """What a training of these histories begins with."""
     torch.manual_seed(1)
@@ -81,8 +89,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="the first seed, anew; not written")
     parser.add_argument("--seeds", type=int, nargs="+", help="others; not written")
+    parser.add_argument("--edges", action="store_true", help="of the seeds in the file, anew")
     asked = parser.parse_args()
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if asked.edges:
+        for seed in kept:
+            kept[seed] |= measure_edges(int(seed))
+            print(seed, json.dumps(kept[seed]), flush=True)
+        RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
+        return
     for seed in asked.seeds or (SEEDS[:1] if asked.quick else SEEDS):
         if asked.seeds or asked.quick:
             print(seed, "now:", json.dumps(measure(seed)), flush=True)
