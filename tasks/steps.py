@@ -62,7 +62,6 @@ Worked = tuple[Night, Sequence[TableVersion]]
 Work = Callable[Concatenate[Night, P], Worked]
 Step = Callable[Concatenate[Night, P], Night]
 
-GPU = "gpu"  # tag of tasks that run on one
 SHOWN_EVERY = 5.0  # seconds between two looks of Prefect's UI at a stage
 
 TRANSIENT = (ConflictError, ConnectionError, TimeoutError)
@@ -73,17 +72,16 @@ def can_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> b
     return isinstance(state.result(raise_on_failure=False), TRANSIENT)
 
 
-def stage(
-    *, retries: int = 2, tags: Sequence[str] = (), on_device: bool = False
-) -> Callable[[Work[P]], Step[P]]:
+def stage(*, retries: int = 2, on_device: bool = False) -> Callable[[Work[P]], Step[P]]:
     """Make a plain function a stage: watched, measured, noted, retried only for what can pass.
 
-    One that works `on_device` has the tag "gpu" where that is a GPU, and waits for a place on it.
+    One that works `on_device` waits for a place on it, where that is a GPU. No task has a tag:
+    Prefect asks the server for a place under each before it begins, and fails where none answers.
     """
 
     def make(work: Work[P]) -> Step[P]:
         def run(night: Night, /, *args: P.args, **kwargs: P.kwargs) -> Night:
-            waits = on_device and FlowRunContext.get() is not None and bool(device_tags(night))
+            waits = on_device and FlowRunContext.get() is not None and is_on_gpu(night)
             with (
                 place_on_gpu() if waits else nullcontext(),
                 # arrays that stand in cycles: the next stage would run beside them
@@ -97,7 +95,6 @@ def stage(
             retries=retries,
             retry_delay_seconds=5,
             retry_condition_fn=can_pass,
-            tags=list(tags),
             cache_policy=NO_CACHE,
             persist_result=False,
         )(run)
@@ -106,8 +103,7 @@ def stage(
             if FlowRunContext.get() is None:
                 return run(night, *args, **kwargs)
             name = _label(work.__name__, args)
-            more = device_tags(night) if on_device else []
-            as_named = as_task.with_options(task_run_name=name, tags=[*tags, *more])
+            as_named = as_task.with_options(task_run_name=name)
             with watched_by(_InUi(watcher(), name)):
                 return as_named(night, *args, **kwargs)
 
@@ -117,9 +113,9 @@ def stage(
     return make
 
 
-def device_tags(night: Night) -> list[str]:
-    """["gpu"] where models of the night are trained and scored on one."""
-    return [GPU] if resolved(night.shop.settings.train.device).type == "cuda" else []
+def is_on_gpu(night: Night) -> bool:
+    """Whether models of the night are trained and scored on one."""
+    return resolved(night.shop.settings.train.device).type == "cuda"
 
 
 class _InUi:
@@ -270,7 +266,7 @@ def estimate(night: Night) -> Worked:
         return night, [diagnostics.diagnose(log), policies.estimate(log)]
 
 
-@stage(tags=["train"], on_device=True)
+@stage(on_device=True)
 def train(night: Night, model: str, *, is_last: bool = False) -> Worked:
     """Train one model, measure it on the time split, fit it again on all days, and keep it.
 

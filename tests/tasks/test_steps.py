@@ -87,16 +87,16 @@ def test_a_ui_that_is_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("device", "has_gpu", "tags"),
-    [("auto", True, ["gpu"]), ("auto", False, []), ("cpu", True, []), ("cuda", True, ["gpu"])],
+    ("device", "has_gpu", "is_one"),
+    [("auto", True, True), ("auto", False, False), ("cpu", True, False), ("cuda", True, True)],
 )
 def test_only_what_works_on_a_gpu_is_held_back(
-    device: Any, has_gpu: bool, tags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: Any, has_gpu: bool, is_one: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     shop = open_shop(None, None, tmp_path, tmp_path / "lake")
     settings = shop.settings.model_copy(update={"train": Train(device=device)})
-    assert steps.device_tags(night_of(Shop(settings, shop.mapping))) == tags
+    assert steps.is_on_gpu(night_of(Shop(settings, shop.mapping))) == is_one
 
 
 def night_of(shop: Shop) -> Night:
