@@ -218,7 +218,7 @@ class GradientConfig(Config):
     accumulate: int = 1  # batches a step: one step on the mean loss of all their samples
     learning_rate: float = 5e-3  # Adam's alpha, a step
     max_grad_norm: float = 0.0  # a longer gradient is scaled down to this length; 0: none is
-    patience: int = 3  # epochs without a better holdout NDCG before stopping
+    patience: int = 3  # epochs without a better holdout NDCG before stopping; 50 steps at least
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of matrix products
 
     def __post_init__(self) -> None:

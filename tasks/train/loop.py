@@ -87,16 +87,16 @@ def train(
 ) -> Trained:
     """Fit the model to the data; the same arguments on the same machine give the same bits.
 
-    With a holdout, training stops after `config.patience` epochs without a better NDCG@20 and
-    returns the best epoch's weights; epochs before the first that finds anything do not count, and
-    where none does the last one's are returned. The NDCG is that of up to 10,000 users, evenly
-    spaced among those with a relevant item. Where fewer than `LEAST_CHOOSING` have one, it is
-    measured and chooses nothing: `config.epochs` passes are made, and the last one's weights are
-    returned. A model that has hardly learnt finds an item for one user in a hundred, so among few
-    the first epoch with a lucky one is hard to beat: of BPR's 100 epochs on 1,500 users and 3,000
-    items 50 users chose the 12th (median of 60 draws), which has a third of the last one's NDCG;
-    100 users less than half of it, 200 users 65 %, 400 users 83 %. With `epochs`, exactly so many
-    passes are made and the last one's weights are returned.
+    With a holdout, training stops after `config.patience` epochs without a better NDCG@20, and at
+    least `LEAST_PATIENCE` steps without, and returns the best epoch's weights; epochs before the
+    first that finds anything do not count, and where none does the last one's are returned. The
+    NDCG is that of up to 10,000 users, evenly spaced among those with a relevant item. Where fewer
+    than `LEAST_CHOOSING` have one, it is measured and chooses nothing: `config.epochs` passes are
+    made, and the last one's weights are returned. A model that has hardly learnt finds an item for
+    one user in a hundred, so among few the first epoch with a lucky one is hard to beat: of BPR's
+    100 epochs on 1,500 users and 3,000 items 50 users chose the 12th (median of 60 draws), which
+    has a third of the last one's NDCG; 100 users less than half of it, 200 users 65 %, 400 users 83
+    %. With `epochs`, exactly so many passes are made and the last one's weights are returned.
 
     With `checkpoints`, a training that was killed goes on where its last checkpoint was written,
     and ends with the bits of one that was not killed; it is removed when the training has ended.
@@ -144,6 +144,12 @@ def resolved(device: Device) -> torch.device:
     """The device that a setting means on this machine."""
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if cuda else "cpu")
+
+
+def reads_propensities(name: str, config: Mapping[str, object]) -> bool:
+    """Whether a model so set weights with item propensities. Raises TrainingError as `train`."""
+    kind, made = _resolve(name, config)
+    return kind.needs_propensity or made.uses_propensity
 
 
 def _resolve(name: str, config: Config | Mapping[str, object]) -> tuple[type[Recommender], Config]:

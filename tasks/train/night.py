@@ -1,11 +1,11 @@
 """The training stage of a night: from train.examples to a kept model.
 
 A model is trained up to the cut and measured on the holdout, the days after it; then it is fitted
-again on all days for as many epochs as were best, and this one is kept. The first is weighted with
-the propensities of items as of the cut, the second with those of the night. One half of the users
-with a holdout choose the best epoch, the metrics are those of the other half. They count users and
-items known before the cut; a pair that was in the training days is not looked for again unless the
-shop sells the same item twice.
+again on all days for as many epochs as were best, and this one is kept. Where the settings weight
+with propensities, the first knows those of items as of the cut, the second those of the night. One
+half of the users with a holdout choose the best epoch, the metrics are those of the other half.
+They count users and items known before the cut; a pair that was in the training days is not looked
+for again unless the shop sells the same item twice.
 """
 
 import time
@@ -37,7 +37,7 @@ from tasks.train.arrays import (
 from tasks.train.checkpoints import Checkpoints
 from tasks.train.histories import TABLE, read_histories
 from tasks.train.lists import ids, write_trials
-from tasks.train.loop import Holdout, Trained, resolved, train
+from tasks.train.loop import Holdout, Trained, reads_propensities, resolved, train
 from tasks.train.registry import SavedModel
 from tasks.train.run import Step, overran
 from tasks.train.scoring import best_items
@@ -68,13 +68,13 @@ def train_model(
     ):
         for table in ("train.examples", "train.holdout", "serve.eligible_items"):
             s.read(table, since=ds, upto=ds)
-        s.read("features.item_propensities", since=ds, upto=ds)
         s.read("features.behaviours_daily", upto=ds)
         name_positives(s, shop)
         params = with_cut(s, parameters(shop, ds))
         cut = params["cut"]
         assert isinstance(cut, date)
-        known = _PROPENSITIES if cut == ds else _propensities_at(s, {**params, "ds": cut})
+        weighs = reads_propensities(name, shop.settings.train.configs.get(name, {}))
+        known = _propensities_at(s, {**params, "ds": cut}, ds) if weighs else None
         before = _interactions(s, _EXAMPLES, known, work / "a")
         before = _with_sequences(s, shop, ds, name, before, work / "a", upto=cut)
         holdout = _holdout(s, shop, before, work / "b")
@@ -86,7 +86,8 @@ def train_model(
         last, start = first, starts[0]
         # its days are learnt from too where they hold nothing that could be found
         if s.value("SELECT count(*) FROM train.holdout"):
-            everything = _interactions(s, _TRAINING, _PROPENSITIES, work / "c")
+            known = _propensities_at(s, params, ds) if weighs else None
+            everything = _interactions(s, _TRAINING, known, work / "c")
             everything = _with_sequences(s, shop, ds, name, everything, work / "c", upto=ds)
             start = starts[1]
             best = first.best_epoch or None
@@ -125,10 +126,13 @@ def _starts(shop: Shop, ds: date, name: str) -> tuple[Start | None, Start | None
     return of_split, of_all
 
 
-def _propensities_at(s: Session, params: Parameters) -> str:
+def _propensities_at(s: Session, params: Parameters, ds: date) -> str:
     """The SELECT of the propensities of items as of `$ds`, which may have had no night."""
     day, catalogue_ds = params["ds"], params["catalogue_ds"]
     assert isinstance(day, date)
+    if day == ds:
+        s.read(_ITEMS, since=ds, upto=ds)
+        return _PROPENSITIES
     assert isinstance(catalogue_ds, date)
     for name in catalogue()[_ITEMS].reads:
         s.read(name, upto=max(day, catalogue_ds))
@@ -137,9 +141,9 @@ def _propensities_at(s: Session, params: Parameters) -> str:
     return _PROPENSITIES.replace(_ITEMS, f"({render(sql.read_table(_ITEMS), params)})")
 
 
-def _interactions(s: Session, select: str, known: str, work: Path) -> Interactions:
+def _interactions(s: Session, select: str, known: str | None, work: Path) -> Interactions:
     # One stream at a time is all that a connection can have open: the smaller is read whole.
-    propensities = s.stream(known).read_all()
+    propensities = None if known is None else s.stream(known).read_all()
     positives = s.stream(f"{select} ORDER BY user_id, item_id")
     return build_interactions(positives, work, propensities=propensities)
 

@@ -19,6 +19,7 @@ from tasks.train.checkpoints import Checkpoint, Saved
 from tasks.train.descent import NOTHING, Descent, Passed
 from tasks.train.feeds import Feed, Samples, StepFeed, TripleFeed
 
+LEAST_PATIENCE = 50  # steps of the optimiser: an epoch of a small shop is few, and tells little
 Measure = Callable[[Feed], float]
 """NDCG on the holdout; the feed lets the model settle what it needs for it."""
 
@@ -129,14 +130,14 @@ class GradientRun:
         so_far, n_epochs = self.so_far, epochs or self.config.epochs
         while so_far.epoch <= n_epochs:
             self._stop_if_over(n_epochs)
-            self._epoch(n_epochs, progress)
+            n_steps = self._epoch(n_epochs, progress)
             if measure is None:
                 continue
             with nullcontext() if self.mean is None else self.mean.in_place():
                 self._measure(measure)
             # a model that finds nothing yet is at its beginning, however often it was measured
             n_worse = len(so_far.ndcgs) - so_far.best_epoch if so_far.best_epoch else 0
-            if chooses and n_worse >= self.config.patience:
+            if chooses and n_worse >= max(self.config.patience, LEAST_PATIENCE / n_steps):
                 break
         if chooses and so_far.best_epoch:
             self.model.load_state_dict(self.best)
@@ -167,8 +168,8 @@ class GradientRun:
             return "no user has two steps, one after another: nothing to predict"
         return "each user has every item: nothing to compare"
 
-    def _epoch(self, n_epochs: int, progress: Progress | None) -> None:
-        """One pass, or what is left of it."""
+    def _epoch(self, n_epochs: int, progress: Progress | None) -> int:
+        """One pass, or what is left of it; steps of the whole."""
         self.model.train()
         so_far = self.so_far
         left = self.feed.batches(seed=self.seed, epoch=so_far.epoch, skip=so_far.n_batches)
@@ -186,7 +187,9 @@ class GradientRun:
                 progress(self._step(n_epochs))
             if so_far.passed.n < self.feed.n_samples:
                 self._stop_if_over(n_epochs)
+        n_steps = -(-so_far.n_batches // self.config.accumulate)
         so_far.end_epoch(self.feed.n_samples, self.descent.n_parts)
+        return n_steps
 
     def _stop_if_over(self, n_epochs: int) -> None:
         """Between two steps: end here where the time is over, and keep what was done."""

@@ -9,7 +9,7 @@ import torch
 
 from tasks.errors import TrainingError
 from tasks.estimate.ranking import ndcg
-from tasks.train import loop
+from tasks.train import loop, run
 from tasks.train.arrays import Interactions, build_interactions
 from tasks.train.csr import from_keys
 from tasks.train.loop import NDCG_K, Holdout, Trained, train
@@ -88,6 +88,23 @@ def test_patience_begins_with_the_first_epoch_that_finds_anything(
     assert refit.model.item_vectors().tobytes() == trained.model.item_vectors().tobytes()
 
 
+@pytest.mark.parametrize(("accumulate", "n_worse"), [(1, 13), (2, 25)])
+def test_where_an_epoch_is_few_steps_patience_lasts_for_some_steps(
+    accumulate: int,
+    n_worse: int,
+    planted: tuple[Interactions, Holdout],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, holdout = planted
+    size = -(-len(data.indices) // 4)  # four batches an epoch
+    monkeypatch.setattr(loop, "LEAST_CHOOSING", 1)
+    told = iter([0.1] + [0.0] * 39)
+    monkeypatch.setattr(loop, "_ndcg", partial(_next, told))
+    settings = {**FAST, "batch_size": size, "accumulate": accumulate}
+    trained = train("bpr", settings, data, seed=0, holdout=holdout)
+    assert (trained.n_epochs, trained.best_epoch) == (1 + n_worse, 1)
+
+
 def _next(told: Iterator[float], *_: object) -> float:
     return next(told)
 
@@ -97,6 +114,7 @@ def test_too_few_users_choose_no_epoch(
 ) -> None:
     data, holdout = planted
     n_users = np.count_nonzero(holdout.relevant.sizes())
+    monkeypatch.setattr(run, "LEAST_PATIENCE", 0)
     made = []
     for least in (n_users, n_users + 1):
         monkeypatch.setattr(loop, "LEAST_CHOOSING", least)

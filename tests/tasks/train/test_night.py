@@ -119,6 +119,18 @@ def test_what_is_measured_is_weighted_with_what_was_known_at_the_cut(
     assert losses(place) == told
 
 
+@pytest.mark.parametrize("weighting", ["none", "ips"])
+def test_propensities_are_read_where_they_weigh_something(
+    weighting: str, one_night: Place, tmp_path: Path
+) -> None:
+    place = one_night.copy(tmp_path / "shop")
+    shop = shop_of(place, configs={"bpr": {"epochs": 1, "n_factors": 8, "weighting": weighting}})
+    trained(shop)
+    pins = {pin.partition("@")[0] for pin in kept(shop)["pins"]}
+    assert ("features.item_propensities" in pins) == (weighting == "ips")
+    assert ("features.traffic_daily" in pins) == (weighting == "ips")
+
+
 def _changed(row: dict[str, Any]) -> dict[str, Any]:
     if "n_requests" in row:
         return row | {"n_requests": 50 * row["n_requests"]}
