@@ -19,9 +19,12 @@
 Every error says what happened, where, what was not changed, and what to do next.
 """
 
+import re
 import traceback
 from pathlib import Path
 from typing import ClassVar
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class NightrankError(Exception):
@@ -69,8 +72,12 @@ def as_ours(error: BaseException) -> NightrankError:
 
 
 def on_one_line(error: BaseException, most: int = 500) -> str:
-    """What an error says, on one line of at most so many characters."""
-    return " ".join(str(error).split())[:most]
+    """What an error says, on one line of at most so many characters.
+
+    A tree of causes, as delta-rs colours it for a terminal, becomes a chain of them.
+    """
+    told = _COLOUR.sub("", str(error)).replace("\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}", ": ")
+    return " ".join(told.split()).replace(" : ", ": ")[:most]
 
 
 class UsageError(NightrankError):

@@ -9,7 +9,7 @@ from typing import Literal
 from deltalake.exceptions import DeltaError
 
 from expectations.catalogue import Table, catalogue
-from tasks.errors import StorageError
+from tasks.errors import StorageError, on_one_line
 from tasks.lake import opened
 from tasks.lake.connection import reading
 from tasks.lake.known import Counts, Known
@@ -55,7 +55,7 @@ class Borrowed:
             raise
         except (DeltaError, OSError) as error:
             raise StorageError(
-                f"version {version} of {name} cannot be read: {str(error).splitlines()[0]}",
+                f"version {version} of {name} cannot be read: {on_one_line(error)}",
                 where=str(folder),
                 unchanged="nothing was written",
                 fix="cancel the backfill that pinned it and run its command again: it pins anew",

@@ -26,7 +26,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from expectations.catalogue import Table, catalogue
-from tasks.errors import ConflictError, NightrankError, StorageError
+from tasks.errors import ConflictError, NightrankError, StorageError, on_one_line
 from tasks.lake import opened
 from tasks.lake.connection import reading
 from tasks.lake.known import Known
@@ -300,7 +300,7 @@ class Lake:
         if refused is not None:
             return refused
         return StorageError(
-            f"cannot read {name}: {_first_line(error)}",
+            f"cannot read {name}: {on_one_line(error) or type(error).__name__}",
             where=str(self.path(name)),
             unchanged="nothing was written",
             fix="check that the folder can be read and holds a whole Delta table, _delta_log too; "
@@ -325,7 +325,7 @@ class Lake:
         if refused is not None:
             return refused
         return StorageError(
-            f"cannot write {name}: {_first_line(error)}",
+            f"cannot write {name}: {on_one_line(error) or type(error).__name__}",
             where=str(self.path(name)),
             unchanged=f"{name} keeps its last version, and what was served stays served",
             fix="check space and permissions under paths.lake, then run the command again",
@@ -369,10 +369,6 @@ def _predicate(where: Partition) -> str:
         listed = ", ".join("'" + str(each).replace("'", "''") + "'" for each in values)
         clauses.append(f"{name} IN ({listed})")
     return " AND ".join(clauses)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 class _Counter:

@@ -62,6 +62,7 @@ def peer(file: Path, sequences: Sequences) -> Epoch:
     asked = SimpleNamespace(
         device="cpu",
         norm_first=True,
+        maxlen=CONFIG.length,
         hidden_units=CONFIG.width,
         num_blocks=CONFIG.blocks,
         num_heads=CONFIG.heads,

@@ -24,3 +24,10 @@ def test_what_an_error_says_fits_on_one_line() -> None:
     error = ValueError("  no\n\tsuch  day\n")
     assert (on_one_line(error), on_one_line(error, 4)) == ("no such day", "no s")
     assert len(on_one_line(ValueError("x" * 501))) == 500
+
+
+def test_a_tree_of_causes_is_told_to_the_last() -> None:
+    tree = (
+        "Generic error\n   \x1b[31m↳\x1b[0m Unable to copy\n     \x1b[31m↳\x1b[0m No space left\n"
+    )
+    assert on_one_line(OSError(tree)) == "Generic error: Unable to copy: No space left"

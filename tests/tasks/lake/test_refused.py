@@ -1,5 +1,6 @@
 """A disk that is full or may not be written, below a lake or below a store, on a real small one."""
 
+import os
 import secrets
 import subprocess
 import tempfile
@@ -62,6 +63,23 @@ def refused(lake: Lake) -> StorageError:
     return caught.value
 
 
+def _refuse_the_log(disk: Path) -> None:
+    """A file of rows still fits, the commit that names it does not: told with its cause too."""
+    said = set()
+    lake = Lake(disk / "small")
+    for _ in range(20):
+        with suppress(OSError):
+            os.truncate(disk / "junk", (disk / "junk").stat().st_size - 2**12)
+        try:
+            lake.append(NAME, {"ds": TUESDAY}, [{**row("second", TUESDAY), "reason": "short"}])
+        except StorageError as error:
+            said.add(error.what)
+            continue
+        break
+    assert len(said) > 1
+    assert all("No space left on device" in each for each in said)
+
+
 def test_a_full_disk_and_one_that_is_read_only(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 4) as disk:
         lake = Lake(disk / "lake")
@@ -70,6 +88,7 @@ def test_a_full_disk_and_one_that_is_read_only(tmp_path: Path) -> None:
         error = refused(lake)
         assert "No space left on device" in error.what
         assert "paths.lake" in error.fix
+        _refuse_the_log(disk)
         (disk / "junk").unlink()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         error = refused(lake)
