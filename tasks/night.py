@@ -10,7 +10,6 @@ from tasks.errors import (
     HeldError,
     SettingsError,
     StorageError,
-    UsageError,
     as_ours,
     on_one_line,
 )
@@ -346,16 +345,3 @@ def write_page(shop: Shop, ds: date) -> Place:
     """Write the report page of a night from the views."""
     with views(shop.lake) as con:
         return write_night(con, ds, reports_path(shop.lake))
-
-
-def night_that_ran(shop: Shop, ds: date | None) -> date:
-    """`ds`, or the newest date that a night ran for. Raises UsageError where none did."""
-    days = shop.lake.pin("ops.nights").days()
-    if not days or (ds is not None and ds not in days):
-        raise UsageError(
-            f"no night has run for {ds}" if ds is not None else "no night has run yet",
-            where=str(shop.lake.root),
-            unchanged="no page was written",
-            fix="nightrank run" + (f" --ds {ds}" if ds is not None else ""),
-        )
-    return ds or max(days)

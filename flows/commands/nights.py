@@ -2,15 +2,17 @@
 
 import argparse
 import os
+from datetime import date
 from typing import TYPE_CHECKING
 
 from flows.commands.arguments import Commands, add_shop, the_day, the_shop
-from tasks.errors import StorageError
+from tasks.errors import StorageError, UsageError
 from tasks.report.terminal import Terminal
 from tasks.scratch import own_what_is_started
 
 if TYPE_CHECKING:
     from tasks.places import Place
+    from tasks.shop import Shop
 
 _PREFECT = {
     # The terminal is ours; Prefect's words are kept for its UI.
@@ -91,13 +93,31 @@ def _views(arguments: argparse.Namespace) -> "Place":
 
 
 def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from tasks.night import night_that_ran, refresh, write_page
+    from tasks.night import refresh, write_page
 
     shop = the_shop(arguments)
-    ds = night_that_ran(shop, the_day(arguments))
+    ds = _day_to_show(shop, the_day(arguments))
     refresh(shop)
     terminal.say(str(write_page(shop, ds)))
     return 0
+
+
+def _day_to_show(shop: "Shop", ds: date | None) -> date:
+    """`ds`, or the newest date that a night ran for. Raises UsageError where nothing made it."""
+    from tasks.backfill import ledger
+
+    ran = shop.lake.pin("ops.nights").days()
+    if ds is None and ran:
+        return max(ran)
+    ended = (each.ds for each in ledger.every(shop.lake) if each.state in ("done", "failed"))
+    if ds is not None and (ds in ran or ds in ended):
+        return ds
+    raise UsageError(
+        "no night has run yet" if ds is None else f"neither a night nor a backfill has made {ds}",
+        where=str(shop.lake.root),
+        unchanged="no page was written",
+        fix="nightrank run" + (f" --ds {ds}" if ds is not None else ""),
+    )
 
 
 def _publish(arguments: argparse.Namespace, terminal: Terminal) -> int:

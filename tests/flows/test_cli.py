@@ -2,11 +2,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from flows.cli import main
+from tasks.backfill import ledger
+from tasks.lake.tables import Lake
 from tests.scenarios.nights import Place, day
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +114,35 @@ def test_report_prints_the_path_of_a_page(place: Place, capsys: pytest.CaptureFi
     page = Path(capsys.readouterr().out.strip())
     assert page.name == f"{day(5)}.html"
     assert page.stat().st_size > 10_000
+
+
+def test_a_date_that_a_backfill_made_has_a_page(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = Lake(place.lake)
+    entry = ledger.Entry(
+        ds=day(-1),
+        place=1,
+        state="done",
+        first_ds=day(-2),
+        last_ds=day(-1),
+        choice="all",
+        as_of="then",
+        models=["bpr"],
+        is_newest_first=False,
+        keeps_aside=False,
+        max_active=1,
+        recipe="recipe",
+        pins=[],
+        planned_at=datetime.now(UTC),
+        plan_id="plan-1",
+    )
+    entries = [entry, replace(entry, ds=day(-2), place=2, state="waiting")]
+    ledger.write(lake, entries)
+    assert main(["report", "--ds", str(day(-1)), *shop(place)]) == 0
+    assert "a backfill made it" in Path(capsys.readouterr().out.strip()).read_text()
+    assert main(["report", "--ds", str(day(-2)), *shop(place)]) == 2
+    assert f"neither a night nor a backfill has made {day(-2)}" in capsys.readouterr().err
 
 
 def test_usage_errors_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
