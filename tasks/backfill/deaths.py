@@ -1,4 +1,8 @@
-"""Plans whose driver died: nothing of them runs, whatever the table says. Light to import."""
+"""Plans whose driver died: nothing of them runs, whatever the table says. Light to import.
+
+The processes of a driver that died end with it, but not at the same moment: before the table says
+of a night that it waits, those of this machine that still work at its plan are ended.
+"""
 
 from dataclasses import replace
 
@@ -6,11 +10,17 @@ from tasks.backfill import ledger
 from tasks.backfill.ledger import Entry
 from tasks.lake import leases
 from tasks.lake.tables import Lake
+from tasks.scratch import end_those_known_as
 
 
 def plan_lease(plan_id: str) -> str:
     """The lease that whoever drives a plan holds."""
     return f"backfill plan {plan_id}"
+
+
+def known_name(plan_id: str) -> str:
+    """What the processes that make a plan's nights are known as on their machine."""
+    return f"backfill-{plan_id}"
 
 
 def look(lake: Lake) -> tuple[dict[str, list[Entry]], set[str]]:
@@ -32,6 +42,7 @@ def bury(lake: Lake, plans: dict[str, list[Entry]], driven: set[str]) -> list[st
     for plan_id, entries in plans.items():
         running = {each.run_id for each in entries if each.state == "running"}
         if running and plan_lease(plan_id) not in driven:
+            end_those_known_as(known_name(plan_id))
             dead = ledger.bury(lake, plan_id, running)
             days = ", ".join(str(each.ds) for each in dead)
             said += [f"plan {plan_id}: the process that made {days} died; it waits"] if dead else []
