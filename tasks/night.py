@@ -260,7 +260,8 @@ def close(night: Night) -> Outcome:
             f"{as_ours(error).what}",
             where=str(night.shop.lake.root),
             unchanged=f"what was decided stands: {night.decision.reason}",
-            fix="make room or mend what is said above, then run the same command again",
+            fix="make room under paths.lake or mend what is said above, then run the same command "
+            "again",
         ) from error
     finally:
         leave_dates(night)
