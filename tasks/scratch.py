@@ -130,13 +130,18 @@ def known_as(name: str) -> Iterator[None]:
         yield
 
 
-def end_those_known_as(name: str, seconds: float = 10.0) -> None:
-    """End the processes of this machine that live under a name; returns when they are gone.
+def those_known_as(name: str) -> list[Path]:
+    """The folders of the processes of this machine that live under a name, or did until now."""
+    return list(Path(tempfile.gettempdir()).glob(f"{escape(_PREFIX)}*-{escape(name)}-*"))
+
+
+def end_those(found: list[Path], seconds: float = 10.0) -> None:
+    """End what `those_known_as` found; returns when it is gone.
 
     After so many seconds it returns though one is left, which another account may have started.
     """
     until = time.monotonic() + seconds
-    for folder in Path(tempfile.gettempdir()).glob(f"{escape(_PREFIX)}*-{escape(name)}-*"):
+    for folder in found:
         process = int(folder.name.removeprefix(_PREFIX).split("-")[0])
         with suppress(OSError), (folder / _LOCK).open("r+") as lock:
             while not _is_free(lock) and time.monotonic() < until:

@@ -10,7 +10,7 @@ from tasks.backfill import ledger
 from tasks.backfill.ledger import Entry
 from tasks.lake import leases
 from tasks.lake.tables import Lake
-from tasks.scratch import end_those_known_as
+from tasks.scratch import end_those, those_known_as
 
 
 def plan_lease(plan_id: str) -> str:
@@ -30,7 +30,11 @@ def look(lake: Lake) -> tuple[dict[str, list[Entry]], set[str]]:
     """
     as_it_is = replace(lake, only_read=True)
     plans = ledger.by_plan(as_it_is)
-    return plans, {each.name for each in leases.holders(as_it_is) if not each.is_dead()}
+    return plans, _driven(as_it_is)
+
+
+def _driven(lake: Lake) -> set[str]:
+    return {each.name for each in leases.holders(lake) if not each.is_dead()}
 
 
 def bury(lake: Lake, plans: dict[str, list[Entry]], driven: set[str]) -> list[str]:
@@ -42,7 +46,11 @@ def bury(lake: Lake, plans: dict[str, list[Entry]], driven: set[str]) -> list[st
     for plan_id, entries in plans.items():
         running = {each.run_id for each in entries if each.state == "running"}
         if running and plan_lease(plan_id) not in driven:
-            end_those_known_as(known_name(plan_id))
+            left = those_known_as(known_name(plan_id))
+            # found before this look: where nobody drives the plan, they are of a driver that died
+            if plan_lease(plan_id) in _driven(lake):
+                continue
+            end_those(left)
             dead = ledger.bury(lake, plan_id, running)
             days = ", ".join(str(each.ds) for each in dead)
             said += [f"plan {plan_id}: the process that made {days} died; it waits"] if dead else []

@@ -257,6 +257,8 @@ def _leave(run: Driving) -> None:
         return replace(each, state="cancelled", reason=reason)
 
     entries = ledger.change(run.lake, run.plan.plan_id, left)
+    if reason is None and any(each.state == "cancelled" for each in entries):
+        run.stopped = ASKED  # and what ran had ended before the next look for that
     if all(each.has_ended for each in entries) or any(each.cancel_asked_at for each in entries):
         remove_folder(run.lake, run.plan.plan_id)
     refresh(run.shop)

@@ -12,11 +12,12 @@ import pytest
 from tasks import scratch as scratches
 from tasks.scratch import (
     OWNER,
-    end_those_known_as,
+    end_those,
     making,
     own_what_is_started,
     replacing,
     scratch,
+    those_known_as,
 )
 
 GONE = 4194305  # above the largest process number
@@ -86,10 +87,10 @@ def test_only_those_of_a_name_are_ended_and_are_gone_then(temp: Path) -> None:
         for each in found:
             assert each.stdout is not None
             assert each.stdout.readline() == b"known\n"
-        end_those_known_as("plan-1")
+        end_those(those_known_as("plan-1"))
         states = [_state(each.pid) for each in found]
         assert [state in "ZX" for state in states] == [True, True, False]
-        end_those_known_as("plan-1")  # their folders are still there
+        end_those(those_known_as("plan-1"))  # their folders are still there
     finally:
         for each in found:
             each.kill()
