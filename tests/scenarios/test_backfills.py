@@ -71,7 +71,7 @@ def test_cancelled_failed_and_resumed_it_makes_the_rows_of_each_night(
 ) -> None:
     serving = served_release(shop)
     fail_on_purpose(shop, DAYS[1])
-    with polled(shop, most_active=2, every=0.5) as poller:
+    with polled(shop, most_active=2) as poller:
         with driven(shop, THEN) as driver:
             plan_id = wait_for(shop, "running")[0].plan_id
             assert cancel(shop_of(shop), plan_id).count("running") == 0
