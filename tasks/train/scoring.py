@@ -9,7 +9,7 @@ import torch
 
 from models.contract import FloatArray, Recommender
 from tasks.train.csr import BoolArray, Csr, IntArray, OffsetArray
-from tasks.train.topk import Reasons, TopK, iter_lists, joined, rows_of, unrankable
+from tasks.train.topk import Reasons, TopK, in_steps, iter_lists, joined, rows_of, unrankable
 from tasks.train.topk_alike import are_alike, iter_lists_alike
 from tasks.train.topk_bounded import iter_lists_bounded
 from tasks.train.topk_cuda import iter_lists_on
@@ -32,12 +32,16 @@ class ModelScorer:
         self.shape = (len(users), len(items))
         self._model, self._users, self._items = model, users, items
 
-    def write(self, start: int, stop: int, out: FloatArray) -> None:
+    def tiles(self, start: int, stop: int, n_items: int) -> Iterator[FloatArray]:
         """Raises TrainingError for scores that are not finite, or not one per item."""
         scores = self._model.scores(self._users[start:stop])
         if scores.shape != (stop - start, self._model.n_items) or not np.isfinite(scores).all():
             raise unrankable("scores hold NaN or infinity, or are not one per user and item")
-        np.take(scores, self._items, axis=1, out=out[: stop - start])
+        for first in range(0, len(self._items), n_items):
+            items = self._items[first : first + n_items]
+            tile = np.zeros((len(items), in_steps(stop - start)), dtype=np.float32)
+            tile[:, : stop - start] = scores[:, items].T
+            yield tile
 
 
 def best_items(

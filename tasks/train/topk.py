@@ -1,12 +1,11 @@
 """Exact top-K lists, a block of users at a time: of user and item vectors, or of given scores.
 
-The order is total: larger float32 score first, then smaller item position. Per block: the scores
-of all items (for vectors one matrix product), seen items set to -inf, then one more pass over
-them: item n is in group n mod N, and the best score of each group is found by long vector
-operations. The k-th best of the groups' bests (of groups of groups, which are fewer) is a bound
-that k items reach, so every item of the list is in a group that reaches it, and few others are:
-only their scores are looked at again. A row in which too many groups reach it, as where scores are
-equal, is sorted on its own. So memory is bounded, whatever the scores and however many the users.
+The order is total: larger float32 score first, then smaller item position. The scores of a block
+come tile by tile, some items for all its users (for vectors a matrix product each), and stay in the
+processor's cache: seen items are set to -inf, and what is above the k-th best of the items before
+is kept aside. Now and then this is merged into the lists, which raises what later tiles have to
+beat; an item that only equals it comes later in the order and stays out. So few scores are looked
+at twice, and memory is bounded, whatever the scores and however many the users.
 
 Blocks go by turns to one thread per core, each with BLAS held to one thread: what is done beside
 the product then runs on all cores too. Nothing of a list depends on who shares its block, but the
@@ -30,12 +29,18 @@ from tasks.errors import TrainingError
 from tasks.train.csr import BoolArray, Csr, IntArray, OffsetArray
 
 FloatArray = npt.NDArray[np.float32]
-CACHE_LINE = 16  # scores
-ROW_STEP = 16  # users a block is rounded up to
-MOST_ROWS = 1024  # users of a block: the product of more is not faster
-BLOCK_BYTES = 256 << 20  # of all threads; a smaller block has a slower product
-LOWEST = np.finfo(np.float32).min  # no score is below it but -inf
+USER_STEP = 16  # users a block is rounded up to
+MOST_USERS = 1024  # of a block: the product of more is not faster
+TILE_ITEMS = 1024  # of a tile, and 16 k at least: of few, most are above what the first k reach
+LEAST_ITEMS = 64
+TILE_BYTES = 4 << 20  # of the scores that a thread holds: a small part of a common cache
+GROUP = 8  # items of the first tile whose best tells what k reach
+GROWTH = 2  # lists are merged each time so many times as many tiles are done
+MOST_ASIDE = 2048  # scores of one user that are held aside
+REPEATED = 16  # items whose scores are compared in one vector operation
+ALL_TRUE = np.uint64(0x0101010101010101)
 NOTHING = np.iinfo(np.int64).max  # the key of no item: it comes after all others
+NOTHING_HIDDEN: OffsetArray = np.empty(0, dtype=np.int64)
 SCHEMA = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
@@ -61,12 +66,13 @@ class Scorer(Protocol):
 
     shape: tuple[int, int]  # (U, W)
 
-    def write(self, start: int, stop: int, out: FloatArray) -> None:
-        """Write the finite scores of users start to stop into the first rows of out.
+    def tiles(self, start: int, stop: int, n_items: int) -> Iterator[FloatArray]:
+        """The finite scores of users start to stop for n_items items, then for the next, to W.
 
-        out has W columns and stop - start rows, rounded up to ROW_STEP; what is left in the rows
-        beyond does not matter. Several threads call this at once, each with its own out. A
-        user's scores must not depend on start and stop.
+        A tile has a row for each item, n_items of them but for the last, and a column for each
+        user, rounded up to USER_STEP: the columns beyond hold any finite numbers. It is
+        contiguous, written in by whoever asked, and no more looked at when asking for the next.
+        Several threads call this at once. A user's scores must not depend on start and stop.
         """
 
 
@@ -76,36 +82,24 @@ class VectorScorer:
     def __init__(self, user_vectors: FloatArray, item_vectors: FloatArray) -> None:
         self.shape = (len(user_vectors), len(item_vectors))
         self._users = user_vectors
-        self._items = np.ascontiguousarray(item_vectors.T)  # a tenth faster than a view of it
+        self._items = np.ascontiguousarray(item_vectors)
 
-    def write(self, start: int, stop: int, out: FloatArray) -> None:
+    def tiles(self, start: int, stop: int, n_items: int) -> Iterator[FloatArray]:
         """See Scorer."""
-        # whole steps of rows: BLAS has another kernel, with another rounding, for a few rows, and
-        # a user's list must not depend on who shares the block
-        padded = np.zeros((len(out), self._users.shape[1]), dtype=np.float32)
-        padded[: stop - start] = self._users[start:stop]
-        np.matmul(padded, self._items, out=out)
+        # whole steps of users: BLAS has another kernel, with another rounding, for a few columns,
+        # and a user's list must not depend on who shares the block
+        n_columns = in_steps(stop - start)
+        users = np.zeros((self._users.shape[1], n_columns), dtype=np.float32)
+        users[:, : stop - start] = self._users[start:stop].T
+        room = np.empty((min(n_items, len(self._items)), n_columns), dtype=np.float32)
+        for first in range(0, len(self._items), n_items):
+            items = self._items[first : first + n_items]
+            yield np.matmul(items, users, out=room[: len(items)])
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How a row of scores is laid out and how many rows a thread takes at once.
-
-    Group g holds columns g, g + n_groups, g + 2 n_groups, ...; a coarse group holds groups alike.
-    Columns from n_items on are padding: -inf.
-    """
-
-    n_items: int
-    group: int  # columns of a group
-    coarse: int  # groups of a coarse group
-    n_groups: int
-    n_rows: int  # of a block
-    n_threads: int
-
-    @property
-    def width(self) -> int:
-        """Columns of a row."""
-        return self.group * self.n_groups
+def in_steps(n_users: int) -> int:
+    """So many or a few more."""
+    return -(-n_users // USER_STEP) * USER_STEP
 
 
 def top_k(
@@ -115,7 +109,7 @@ def top_k(
     *,
     seen: Csr | None = None,
     allowed: BoolArray | None = None,
-    block_bytes: int = BLOCK_BYTES,
+    tile_bytes: int = TILE_BYTES,
     threads: int = 0,
 ) -> TopK:
     """The k best items of every user.
@@ -126,8 +120,8 @@ def top_k(
         k: at least 1; may exceed I.
         seen: U rows over I columns of items not to list for that user.
         allowed: [I], items that may be listed at all.
-        block_bytes: what all blocks of scores at work may take, each of 16 users at least; the
-            result does not depend on it.
+        tile_bytes: what the scores that a thread holds may take, of 16 users and 64 items at
+            least; the result does not depend on it.
         threads: that work on blocks; 0: one per core.
 
     Raises:
@@ -139,7 +133,7 @@ def top_k(
         k,
         seen=seen,
         allowed=allowed,
-        block_bytes=block_bytes,
+        tile_bytes=tile_bytes,
         threads=threads,
     )
     return joined(blocks, k)
@@ -152,7 +146,7 @@ def iter_top_k(
     *,
     seen: Csr | None = None,
     allowed: BoolArray | None = None,
-    block_bytes: int = BLOCK_BYTES,
+    tile_bytes: int = TILE_BYTES,
     threads: int = 0,
 ) -> Iterator[TopK]:
     """The same lists, block by block, users in the order given; arguments as in `top_k`."""
@@ -160,7 +154,7 @@ def iter_top_k(
     kept = None if allowed is None else np.flatnonzero(allowed).astype(np.int32)
     vectors = item_vectors if kept is None else item_vectors[kept]
     scorer = VectorScorer(user_vectors, vectors)
-    yield from iter_lists(scorer, k, seen=seen, kept=kept, block_bytes=block_bytes, threads=threads)
+    yield from iter_lists(scorer, k, seen=seen, kept=kept, tile_bytes=tile_bytes, threads=threads)
 
 
 def joined(blocks: Iterable[TopK], k: int) -> TopK:
@@ -212,7 +206,7 @@ def iter_lists(
     *,
     seen: Csr | None = None,
     kept: IntArray | None = None,
-    block_bytes: int = BLOCK_BYTES,
+    tile_bytes: int = TILE_BYTES,
     threads: int = 0,
 ) -> Iterator[TopK]:
     """The lists of the scorer's users, block by block, in their order.
@@ -221,21 +215,28 @@ def iter_lists(
         scorer: U users, W items.
         k: at least 1.
         seen: U rows of items not to list for that user.
-        kept: [W] ascending, the item position of each of the scorer's columns; all items if None.
-        block_bytes: what all blocks of scores at work may take.
+        kept: [W] ascending, the item position of each of the scorer's items; all items if None.
+        tile_bytes: what the scores that a thread holds may take.
         threads: that work on blocks; 0: one per core.
 
     Raises:
         TrainingError: a score is not finite.
     """
-    n_users, n_items = scorer.shape
-    layout = _layout(n_users, n_items, k, block_bytes, threads or _n_cores())
-    column = None if kept is None or seen is None else _inverse(kept, seen.n_columns)
-    parts = [
-        _part(scorer, k, seen, column, layout, first * layout.n_rows)
-        for first in range(layout.n_threads)
-    ]
-    for block in _in_turn(parts):
+    n_users = scorer.shape[0]
+    threads = min(threads or _n_cores(), max(-(-n_users // USER_STEP), 1))
+    n_items = _tile_items(k, tile_bytes)
+    n_rows = _block_users(n_users, n_items, tile_bytes, threads)
+    row = None if kept is None or seen is None else _inverse(kept, seen.n_columns)
+
+    def part(first: int) -> Iterator[TopK]:
+        for start in range(first * n_rows, n_users, n_rows * threads):
+            stop = min(start + n_rows, n_users)
+            hidden = NOTHING_HIDDEN if seen is None else _cells(seen.slice(start, stop), row)
+            lists = _Lists(stop - start, k)
+            lists.add_all(scorer.tiles(start, stop, n_items), hidden)
+            yield decoded(lists.kept)
+
+    for block in _in_turn([part(first) for first in range(threads)]):
         yield block if kept is None else _at(block, kept)
 
 
@@ -281,41 +282,24 @@ def _n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _layout(n_users: int, n_items: int, k: int, block_bytes: int, threads: int) -> _Layout:
-    # a score looked at again is far from its neighbours and costs as much as 25 that are not
-    group = _power_of_two(np.sqrt(n_items / (8 * k)), 4, 16)
-    n_groups = -(-n_items // group)
-    coarse = _power_of_two(n_groups / (6 * k), 1, 32)  # leaves at least 4 k
-    # rows start an odd number of cache lines apart: at 4 kB the product is a third slower
-    lines = -(-n_groups * group // CACHE_LINE) | 1
-    n_groups = lines * CACHE_LINE // group
-    width = n_groups * group
-    looked_at = min(_most_groups(k) * group, width)
-    threads = min(threads, max(-(-n_users // ROW_STEP), 1))
-    fits = block_bytes // threads // max(4 * width + 6 * n_groups + 32 * looked_at, 1)
-    even = -(-n_users // threads)
-    steps = max(min(fits, MOST_ROWS) // ROW_STEP, 1)
-    steps = min(steps, max(-(-even // ROW_STEP), 1))
-    return _Layout(n_items, group, coarse, n_groups, steps * ROW_STEP, threads)
+def _tile_items(k: int, tile_bytes: int) -> int:
+    most = tile_bytes // (4 * USER_STEP)
+    return max(min(max(TILE_ITEMS, 2 * GROUP * k), most), LEAST_ITEMS)
 
 
-def _power_of_two(about: float, least: int, most: int) -> int:
-    return int(2 ** np.round(np.log2(np.clip(about, least, most))))
-
-
-def _most_groups(k: int) -> int:
-    """Groups of one row that are looked at again; a row with more is sorted on its own."""
-    return 2 * k + 16
+def _block_users(n_users: int, n_items: int, tile_bytes: int, threads: int) -> int:
+    fits = min(tile_bytes // (4 * n_items), MOST_USERS) // USER_STEP * USER_STEP
+    return max(min(fits, in_steps(-(-n_users // threads))), USER_STEP)
 
 
 def _inverse(kept: IntArray, n_items: int) -> IntArray:
-    column = np.full(n_items, -1, dtype=np.int32)
-    column[kept] = np.arange(len(kept), dtype=np.int32)
-    return column
+    row = np.full(n_items, -1, dtype=np.int32)
+    row[kept] = np.arange(len(kept), dtype=np.int32)
+    return row
 
 
 def _at(block: TopK, kept: IntArray) -> TopK:
-    """The same lists by item position instead of column."""
+    """The same lists by item position instead of row."""
     listed = block.items >= 0
     block.items[listed] = kept[block.items[listed]]
     return block
@@ -334,64 +318,105 @@ def _in_turn(parts: list[Iterator[TopK]]) -> Iterator[TopK]:
             yield block
 
 
-def _part(
-    scorer: Scorer, k: int, seen: Csr | None, column: IntArray | None, layout: _Layout, first: int
-) -> Iterator[TopK]:
-    """The lists of every n_threads-th block from user `first` on."""
-    n_users = scorer.shape[0]
-    buffer = np.empty((layout.n_rows, layout.width), dtype=np.float32)
-    buffer[:, layout.n_items :] = -np.inf  # nobody writes there
-    bests = np.empty((layout.n_rows, layout.n_groups), dtype=np.float32)
-    for start in range(first, n_users, layout.n_rows * layout.n_threads):
-        stop = min(start + layout.n_rows, n_users)
-        n_rounded = -(-(stop - start) // ROW_STEP) * ROW_STEP
-        scorer.write(start, stop, buffer[:n_rounded, : layout.n_items])
-        scores = buffer[: stop - start]
-        if seen is not None:
-            _mask(scores, seen.slice(start, stop), column)
-        yield _select(scores, k, layout, bests[: len(scores)])
+def _cells(seen: Csr, row: IntArray | None) -> OffsetArray:
+    """Where a tile of all items would hold what is seen, ascending.
+
+    `row` has the place of each item among all, -1 for none.
+    """
+    rows = (seen.indices if row is None else row[seen.indices]).astype(np.int64)
+    cells: OffsetArray = np.sort((rows * in_steps(seen.n_rows) + seen.rows())[rows >= 0])
+    return cells
 
 
-def _mask(scores: FloatArray, seen: Csr, column: IntArray | None) -> None:
-    """Set what is seen to -inf; `column` has the column of each item, -1 for none."""
-    cells = seen.rows() * scores.shape[1]
-    columns = seen.indices if column is None else column[seen.indices]
-    if column is not None:
-        cells, columns = cells[columns >= 0], columns[columns >= 0]
-    scores.reshape(-1)[cells + columns] = -np.inf
+class _Lists:
+    """The lists of B users, of the tiles so far."""
+
+    def __init__(self, n_users: int, k: int) -> None:
+        self.kept = np.full((n_users, k), NOTHING, dtype=np.int64)  # [B, k] keys, the greatest last
+        self._bound = np.full(in_steps(n_users), np.inf, dtype=np.float32)  # to be above
+        self._bound[:n_users] = -np.inf
+        self._nothing_aside()
+
+    def _nothing_aside(self) -> None:
+        self._users: list[OffsetArray] = []  # of what is not merged yet
+        self._keys: list[OffsetArray] = []
+        self._counts = np.zeros(len(self.kept), dtype=np.int64)  # [B]
+
+    def add_all(self, tiles: Iterable[FloatArray], hidden: OffsetArray) -> None:
+        """All tiles; `hidden` as `_cells` gives it."""
+        first, merge_at = 0, 0
+        for tile in tiles:
+            begin, end = first * tile.shape[1], (first + len(tile)) * tile.shape[1]
+            some = slice(*np.searchsorted(hidden, [begin, end]))
+            tile.reshape(-1)[hidden[some] - begin] = -np.inf
+            if first == 0:
+                self._raise_to(_first_bound(tile[:, : len(self.kept)], self.kept.shape[1]))
+            self._add(tile, first)
+            first += len(tile)
+            if first >= merge_at or self._counts.max(initial=0) > MOST_ASIDE:
+                self._merge()
+                merge_at = GROWTH * first
+        self._merge()
+        self.kept.sort(axis=1)
+
+    def _raise_to(self, bound: FloatArray) -> None:
+        self._bound[: len(bound)] = bound
+        self._bounds = np.tile(self._bound, REPEATED)
+
+    def _add(self, tile: FloatArray, first: int) -> None:
+        """Set aside what is above the bounds of a tile whose items count from `first`."""
+        cells = _above(tile, self._bounds)
+        scores = tile.reshape(-1)[cells]
+        if not np.isfinite(scores).all():
+            raise unrankable("a score is NaN or infinite")
+        rows, users = np.divmod(cells, tile.shape[1])
+        self._users.append(users)
+        self._keys.append(keys_of(scores, rows + first))
+        self._counts += np.bincount(users, minlength=len(self._counts))
+
+    def _merge(self) -> None:
+        """Keep the first k of each user, and raise the bound to the last of them."""
+        if not self._users:
+            return
+        n_users, k = self.kept.shape
+        users, keys = np.concatenate(self._users), np.concatenate(self._keys)
+        order = np.argsort(users.astype(np.int16), kind="stable")  # of 16 bits: a radix sort
+        users = users[order]
+        width = k + int(self._counts.max())
+        table = np.full((n_users, width), NOTHING, dtype=np.int64)
+        table[:, :k] = self.kept
+        starts = np.arange(n_users) * width + k - (np.cumsum(self._counts) - self._counts)
+        table.reshape(-1)[starts[users] + np.arange(len(users))] = keys[order]
+        table.partition(k - 1, axis=1)
+        self.kept = table[:, :k].copy()
+        self._raise_to(_scores(self.kept[:, -1]))
+        self._nothing_aside()
 
 
-def _select(scores: FloatArray, k: int, layout: _Layout, bests: FloatArray) -> TopK:
-    """The k best columns of each row of scores [B, width]; bests [B, n_groups] is room to work."""
-    grouped = scores.reshape(len(scores), layout.group, layout.n_groups)
-    np.maximum.reduce(grouped, axis=1, out=bests)
-    if not bests.max(initial=-np.inf) < np.inf:
-        raise unrankable("a score is NaN or infinite")
-    bound = _bound(bests, k, layout.coarse)  # [B]
-    rows, groups = np.divmod(np.flatnonzero(bests >= bound[:, None]), layout.n_groups)
-    is_crowded = np.bincount(rows, minlength=len(scores)) > _most_groups(k)
-    if is_crowded.any():
-        rows, groups = rows[~is_crowded[rows]], groups[~is_crowded[rows]]
-    gathered = grouped[rows, :, groups]  # [groups that reach the bound, group]
-    reached = np.flatnonzero(gathered >= bound[rows][:, None])
-    nth, member = np.divmod(reached, layout.group)
-    keys = keys_of(gathered[nth, member], member * layout.n_groups + groups[nth])
-    table = _table(keys, rows[nth], len(scores), k)
-    for row in np.flatnonzero(is_crowded):
-        table[row, :k] = _sorted_alone(scores[row], k)
-        table[row, k:] = NOTHING
-    return decoded(np.sort(table, axis=1)[:, :k])
+def _first_bound(tile: FloatArray, k: int) -> FloatArray:
+    """What at least k scores of each user are above; -inf where that is not known."""
+    n_groups, n_users = len(tile) // GROUP, tile.shape[1]
+    if n_groups < k:
+        return np.full(n_users, -np.inf, dtype=np.float32)
+    groups = tile[: n_groups * GROUP].reshape(n_groups, GROUP, n_users)
+    bests = np.ascontiguousarray(groups.max(axis=1).T)  # [B, groups]
+    bests.partition(n_groups - k, axis=1)
+    bound: FloatArray = np.nextafter(bests[:, n_groups - k], np.float32(-np.inf))
+    return bound
 
 
-def _bound(bests: FloatArray, k: int, coarse: int) -> FloatArray:
-    """What at least k scores of each row reach; LOWEST where that is not known."""
-    n_rows, n_groups = bests.shape
-    n_coarse = n_groups // coarse
-    if n_coarse < k:
-        return np.full(n_rows, LOWEST, dtype=np.float32)
-    coarsest = bests[:, : coarse * n_coarse].reshape(n_rows, coarse, n_coarse).max(axis=1)
-    kth = np.partition(coarsest, n_coarse - k, axis=1)[:, n_coarse - k]
-    return np.maximum(kth, LOWEST)
+def _above(tile: FloatArray, bounds: FloatArray) -> OffsetArray:
+    """Cells of the scores that are above their user's bound, or NaN; `bounds` is REPEATED times."""
+    n_items, n_users = tile.shape
+    n = REPEATED if n_items % REPEATED == 0 else 1  # of short rows, most time goes to their starts
+    wide = tile.reshape(n_items // n, n * n_users)
+    is_within = np.less_equal(wide, bounds[: n * n_users]).reshape(-1)
+    # nearly all are: eight at a time
+    words = is_within.view(np.uint64)
+    at = np.flatnonzero(words != ALL_TRUE)
+    nth, byte = np.divmod(np.flatnonzero(words[at].view(np.uint8) == 0), 8)
+    cells: OffsetArray = at[nth] * 8 + byte
+    return cells
 
 
 def keys_of(scores: FloatArray, columns: OffsetArray) -> OffsetArray:
@@ -403,34 +428,19 @@ def keys_of(scores: FloatArray, columns: OffsetArray) -> OffsetArray:
     return keys
 
 
-def _table(keys: OffsetArray, rows: OffsetArray, n_rows: int, k: int) -> OffsetArray:
-    """The keys in their rows, from the left, at least k columns; `rows` is ascending."""
-    counts = np.bincount(rows, minlength=n_rows)
-    table = np.full((n_rows, max(k, counts.max(initial=0))), NOTHING, dtype=np.int64)
-    table[rows, np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]] = keys
-    return table
-
-
-def _sorted_alone(scores: FloatArray, k: int) -> OffsetArray:
-    """The keys of the k best of one row, NOTHING after the last."""
-    n_best = min(k, len(scores))
-    kth = max(np.partition(scores, len(scores) - n_best)[len(scores) - n_best], LOWEST)
-    above = np.flatnonzero(scores > kth)
-    equal = np.flatnonzero(scores == kth)[: n_best - len(above)]
-    columns = np.concatenate([above, equal])
-    keys = np.full(k, NOTHING, dtype=np.int64)
-    keys[: len(columns)] = keys_of(scores[columns], columns)
-    return keys
+def _scores(keys: OffsetArray) -> FloatArray:
+    """The score of each key; -inf of NOTHING."""
+    ascending = ~(keys >> 32).astype(np.int32)
+    scores = (ascending ^ ((ascending >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+    return np.where(keys == NOTHING, np.float32(-np.inf), scores)
 
 
 def decoded(keys: OffsetArray) -> TopK:
     """Lists from ascending keys [B, k], by column."""
     listed = keys != NOTHING
-    ascending = ~(keys >> 32).astype(np.int32)
-    scores = (ascending ^ ((ascending >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
     items = (keys & 0x7FFFFFFF).astype(np.int32)
     return TopK(
         np.where(listed, items, np.int32(-1)),
-        np.where(listed, scores, np.float32(-np.inf)),
+        _scores(keys),
         listed.sum(axis=1, dtype=np.int32),
     )

@@ -11,9 +11,10 @@ import numpy as np
 
 from tasks.train.csr import BoolArray, Csr, OffsetArray
 from tasks.train.topk import (
-    MOST_ROWS,
+    MOST_USERS,
     NOTHING,
-    ROW_STEP,
+    TILE_ITEMS,
+    USER_STEP,
     FloatArray,
     TopK,
     VectorScorer,
@@ -26,7 +27,7 @@ from tasks.train.topk import (
 def are_alike(user_vectors: FloatArray) -> bool:
     """Whether there are users, and all have the same vector."""
     # the second look is at all of them: most models fail the first
-    some = user_vectors[:ROW_STEP]
+    some = user_vectors[:USER_STEP]
     return len(some) > 0 and all(bool((each == some[0]).all()) for each in (some, user_vectors))
 
 
@@ -46,18 +47,16 @@ def iter_lists_alike(
     place = np.full(n_items, -1, dtype=np.int64)  # of those that may not be listed: none
     place[keys & 0x7FFFFFFF] = np.arange(len(keys))
     hidden = seen or Csr(np.zeros(n_users + 1, np.int64), np.empty(0, np.int32), n_items)
-    for start in range(0, n_users, MOST_ROWS):
-        stop = min(start + MOST_ROWS, n_users)
+    for start in range(0, n_users, MOST_USERS):
+        stop = min(start + MOST_USERS, n_users)
         yield decoded(_left(keys, place, hidden.slice(start, stop), k))
 
 
 def _scores(user_vector: FloatArray, item_vectors: FloatArray) -> FloatArray:
     """Of one user, [W]; rounded as in a block of users."""
     scorer = VectorScorer(user_vector, item_vectors)
-    block = np.empty((ROW_STEP, len(item_vectors)), dtype=np.float32)
-    scorer.write(0, 1, block)
-    scores: FloatArray = block[0]
-    return scores
+    tiles = [tile[:, 0].copy() for tile in scorer.tiles(0, 1, TILE_ITEMS)]
+    return np.concatenate([np.empty(0, dtype=np.float32), *tiles])
 
 
 def _left(keys: OffsetArray, place: OffsetArray, seen: Csr, k: int) -> OffsetArray:

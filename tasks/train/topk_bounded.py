@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from tasks.train.csr import BoolArray, Csr, IntArray, OffsetArray
 from tasks.train.topk import (
-    MOST_ROWS,
+    MOST_USERS,
     FloatArray,
     TopK,
     VectorScorer,
@@ -117,8 +117,8 @@ def iter_lists_bounded(
 
 def _cut(lists: TopK) -> Iterator[TopK]:
     """The same lists by few users: their rows are written as they come."""
-    for start in range(0, len(lists.items), MOST_ROWS):
-        some = slice(start, start + MOST_ROWS)
+    for start in range(0, len(lists.items), MOST_USERS):
+        some = slice(start, start + MOST_USERS)
         yield TopK(lists.items[some], lists.scores[some], lists.counts[some])
 
 

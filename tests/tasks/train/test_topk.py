@@ -1,3 +1,6 @@
+import tracemalloc
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 from tasks.errors import TrainingError
 from tasks.train.csr import Csr, from_keys
-from tasks.train.topk import SCHEMA, iter_lists, iter_top_k, joined, rows_of, top_k
+from tasks.train.topk import SCHEMA, in_steps, iter_lists, iter_top_k, joined, rows_of, top_k
 
 Array = np.ndarray
 
@@ -32,7 +35,7 @@ def brute_force(scores: Array, k: int) -> tuple[Array, Array]:
     n_values=st.integers(1, 4),
     p_seen=st.sampled_from([None, 0.0, 0.3, 1.0]),
     p_allowed=st.sampled_from([None, 0.0, 0.5, 1.0]),
-    block_bytes=st.sampled_from([1, 20_000, 64 << 20]),
+    tile_bytes=st.sampled_from([1, 20_000, 64 << 20]),
     threads=st.sampled_from([1, 3]),
 )
 def test_lists_are_those_of_a_full_sort(
@@ -43,7 +46,7 @@ def test_lists_are_those_of_a_full_sort(
     n_values: int,
     p_seen: float | None,
     p_allowed: float | None,
-    block_bytes: int,
+    tile_bytes: int,
     threads: int,
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -60,7 +63,7 @@ def test_lists_are_those_of_a_full_sort(
         allowed = rng.random(n_items) < p_allowed
         scores[:, ~allowed] = -np.inf
     found = top_k(
-        users, items, k, seen=seen, allowed=allowed, block_bytes=block_bytes, threads=threads
+        users, items, k, seen=seen, allowed=allowed, tile_bytes=tile_bytes, threads=threads
     )
     expected_items, expected_scores = brute_force(scores, k)
     np.testing.assert_array_equal(found.items, expected_items)
@@ -97,12 +100,15 @@ class Given:
         self.scores = scores.astype(np.float32)
         self.shape = scores.shape
 
-    def write(self, start: int, stop: int, out: Array) -> None:
-        out[: stop - start] = self.scores[start:stop]
+    def tiles(self, start: int, stop: int, n_items: int) -> Iterator[Array]:
+        for first in range(0, self.shape[1], n_items):
+            some = self.scores[start:stop, first : first + n_items].T
+            beyond = in_steps(stop - start) - (stop - start)
+            yield np.ascontiguousarray(np.pad(some, ((0, 0), (0, beyond)), constant_values=3e38))
 
 
 def listed(scores: Array, k: int, seen: Csr | None = None) -> tuple[Array, Array]:
-    lists = joined(iter_lists(Given(scores), k, seen=seen, block_bytes=1, threads=2), k)
+    lists = joined(iter_lists(Given(scores), k, seen=seen, tile_bytes=1, threads=2), k)
     return lists.items, lists.scores
 
 
@@ -135,6 +141,18 @@ def test_the_best_may_all_be_neighbours_or_all_in_one_group() -> None:
         np.testing.assert_array_equal(found, brute_force(scores, 30)[0])
 
 
+def test_scores_that_rise_with_the_items_take_no_more_room() -> None:
+    rising = np.arange(60_000.0)  # each is above all before it
+    scores = np.stack([rising, *np.zeros((15, 60_000))])
+    tracemalloc.start()
+    found, _ = listed(scores, 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found[0], np.arange(59_999, 59_989, -1))
+    np.testing.assert_array_equal(found[1:], np.tile(np.arange(10), (15, 1)))
+    assert peak < 6 << 20  # 3.7 MB are the scores; 30,000 keys of one user would make 7 more
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_scores_that_cannot_be_ranked_are_refused(bad: float) -> None:
     scores = np.ones((40, 30))
@@ -146,7 +164,7 @@ def test_scores_that_cannot_be_ranked_are_refused(bad: float) -> None:
 def test_blas_has_its_threads_again_afterwards() -> None:
     before = [each["num_threads"] for each in threadpool_info()]
     ones = np.ones((40, 3), dtype=np.float32)
-    blocks = iter_top_k(ones, ones, 2, block_bytes=1)
+    blocks = iter_top_k(ones, ones, 2, tile_bytes=1)
     next(blocks)
     del blocks  # a reader that stops early
     assert [each["num_threads"] for each in threadpool_info()] == before
@@ -177,7 +195,7 @@ def test_batches_hold_ids_ranks_and_scores_user_by_user() -> None:
     items = np.array([[1.0], [2.0]], dtype=np.float32)
     names = pa.array([f"u{n:02}" for n in range(36)], pa.large_string())
     seen = from_keys(np.array([2, 3]), 36, 2)  # user 1 has both
-    blocks = iter_top_k(users, items, 5, seen=seen, block_bytes=1)
+    blocks = iter_top_k(users, items, 5, seen=seen, tile_bytes=1)
     batches = list(rows_of(blocks, names, pa.array(["x", "y"])))
     assert [batch.schema for batch in batches] == [SCHEMA] * 3
     rows = pa.Table.from_batches(batches).to_pylist()
