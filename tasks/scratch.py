@@ -1,26 +1,22 @@
 """What a process makes for itself: folders, files, servers; it sweeps up after killed ones."""
 
-import fcntl
 import os
 import platform
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
 from itertools import count
 from pathlib import Path
-from typing import IO
 
 from tasks.places import Place, StorePath
 
 OWNER = "NIGHTRANK_OWNER"  # in the environment of what a process starts: its process id
 _PREFIX = f"nightrank-{platform.node()}-"
 _PROCESSES = Path("/proc")
-_LOCK = "alive"
 _numbers = count(1)
 
 
@@ -120,41 +116,6 @@ def _left_by_killed(where: Path, prefix: str) -> Iterator[Path]:
     for left in where.glob(f"{escape(prefix)}*"):
         if _is_gone(left.name.removeprefix(prefix).split("-")[0]):
             yield left
-
-
-@contextmanager
-def known_as(name: str) -> Iterator[None]:
-    """While it lasts, other processes of this machine know by this name that this one lives."""
-    with scratch(name) as folder, (folder / _LOCK).open("w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)  # the system lets go of it when the process is gone
-        yield
-
-
-def those_known_as(name: str) -> list[Path]:
-    """The folders of the processes of this machine that live under a name, or did until now."""
-    return list(Path(tempfile.gettempdir()).glob(f"{escape(_PREFIX)}*-{escape(name)}-*"))
-
-
-def end_those(found: list[Path], seconds: float = 10.0) -> None:
-    """End what `those_known_as` found; returns when it is gone.
-
-    After so many seconds it returns though one is left, which another account may have started.
-    """
-    until = time.monotonic() + seconds
-    for folder in found:
-        process = int(folder.name.removeprefix(_PREFIX).split("-")[0])
-        with suppress(OSError), (folder / _LOCK).open("r+") as lock:
-            while not _is_free(lock) and time.monotonic() < until:
-                os.kill(process, signal.SIGKILL)
-                time.sleep(0.01)
-
-
-def _is_free(lock: IO[str]) -> bool:
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # which of them is the system's choice
-        return False
-    return True
 
 
 def own_what_is_started() -> None:

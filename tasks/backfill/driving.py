@@ -9,7 +9,7 @@ they were at can be done again.
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ import duckdb
 
 from tasks.backfill import ledger
 from tasks.backfill.board import Board, board
-from tasks.backfill.deaths import bury, look, plan_lease
+from tasks.backfill.deaths import bury, drivers, end_orphans, look, plan_lease
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Plan, Planned, plans_folder, read, unknown, with_models
 from tasks.backfill.workers import GoneError, JudgeJob, NightJob, Worker, died
@@ -31,6 +31,7 @@ from tasks.lake import leases
 from tasks.lake.tables import Lake
 from tasks.night import new_run_id, refresh
 from tasks.places import remove
+from tasks.processes import Process
 from tasks.shop import Shop
 
 PLACES = "backfill"  # the lease that nights of all plans share
@@ -222,6 +223,8 @@ def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
     run = Driving(shop, plan, board())
     terms = leases.Terms(f"drives backfill {plan.plan_id}", wait_seconds=0)
     with leases.leased(shop.lake, plan_lease(plan.plan_id), run.run_id, terms):
+        if left := end_orphans(shop.lake, plan.plan_id):
+            raise _still_works(plan, left)
         if planned.is_old:
             stands = ledger.ready(shop.lake, planned.entries)
             if any(each.cancel_asked_at for each in stands):
@@ -241,6 +244,15 @@ def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
             run.is_over.set()
             watcher.join()
             _leave(run)
+
+
+def _still_works(plan: Plan, left: Sequence[Process]) -> BackfillError:
+    return BackfillError(
+        f"plan {plan.plan_id} is still worked at by processes of a driver that died",
+        where="; ".join(f"process {each.pid} on {each.host}" for each in left),
+        unchanged="the plan stands as it was",
+        fix="end them, as the account that started them, and run the same command again",
+    )
 
 
 def _leave(run: Driving) -> None:
@@ -299,13 +311,13 @@ def sweep(lake: Lake) -> list[str]:
     Returns a line for each thing that was found.
     """
     folders = _folders(lake)  # first: one that is made meanwhile is of a plan that is not read yet
-    by_plan, driven = look(lake)
-    said = bury(lake, by_plan, driven)
+    by_plan = look(lake)
+    said = bury(lake, by_plan)
     leases.bury(lake, plan_lease(""), lambda _: None)
     for folder in folders:
         known = by_plan.get(folder, [])
         is_over = all(each.has_ended for each in known)
-        if is_over and plan_lease(folder) not in driven:
+        if is_over and not drivers(lake, folder):
             remove_folder(lake, folder)
             said.append(f"the folder of plan {folder}, which nobody needs, was removed")
     return said
@@ -335,9 +347,9 @@ def cancel(shop: Shop, plan_id: str, patience: float = 60.0) -> Result:
         return Result(read(entries), tuple(entries))
     ledger.ask_to_cancel(lake, plan_id, "it was cancelled")
     until = time.monotonic() + patience
-    while drivers := _drivers(lake, plan_id):
+    while living := drivers(lake, plan_id):
         if time.monotonic() > until:
-            raise _goes_on(lake, plan_id, drivers, patience)
+            raise _goes_on(lake, plan_id, living, patience)
         time.sleep(LOOK_SECONDS)
     sweep(lake)
     remove_folder(lake, plan_id)
@@ -345,19 +357,14 @@ def cancel(shop: Shop, plan_id: str, patience: float = 60.0) -> Result:
     return Result(read(entries), tuple(entries), "it was cancelled")
 
 
-def _drivers(lake: Lake, plan_id: str) -> list[leases.Lease]:
-    held = leases.holders(lake, plan_lease(plan_id))
-    return [each for each in held if not each.is_dead()]
-
-
 def _goes_on(
-    lake: Lake, plan_id: str, drivers: list[leases.Lease], patience: float
+    lake: Lake, plan_id: str, living: list[leases.Lease], patience: float
 ) -> BackfillError:
     running = [str(each.ds) for each in ledger.of_plan(lake, plan_id) if each.state == "running"]
     return BackfillError(
         f"plan {plan_id} was asked to stop and has not after {patience:.0f} seconds; "
         f"running: {', '.join(running) or 'no night'}",
-        where="; ".join(map(str, drivers)),
+        where="; ".join(map(str, living)),
         unchanged="what waited is cancelled; what runs stops as soon as it hears of it",
         fix=f"look again with nightrank backfill --show {plan_id}, or end that process",
     )

@@ -19,7 +19,7 @@ from tasks.backfill.deaths import known_name
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Plan
 from tasks.errors import NightrankError, UnforeseenError, as_ours
-from tasks.scratch import known_as
+from tasks.processes import be_known_as
 from tasks.shop import Shop
 
 _METHODS = multiprocessing.get_all_start_methods()
@@ -196,7 +196,8 @@ def work(connection: Connection, alive: Connection, shop: Shop, plan: Plan, slot
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started us decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Thread(target=_end_with, args=(alive,), daemon=True).start()
-    with known_as(known_name(plan.plan_id)), watched_by(_Telling(connection)):
+    be_known_as(known_name(shop.lake, plan.plan_id))
+    with watched_by(_Telling(connection)):
         while True:
             try:
                 job = connection.recv()

@@ -10,15 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import scratch as scratches
-from tasks.scratch import (
-    OWNER,
-    end_those,
-    making,
-    own_what_is_started,
-    replacing,
-    scratch,
-    those_known_as,
-)
+from tasks.scratch import OWNER, making, own_what_is_started, replacing, scratch
 
 GONE = 4194305  # above the largest process number
 SERVER = "import time\ntime.sleep(60)  # prefect.server.api.server"
@@ -63,43 +55,6 @@ def test_only_the_server_of_a_killed_process_is_ended(
     finally:
         server.kill()
         server.wait()
-
-
-KNOWN = """
-import sys, tempfile, time
-from tasks.scratch import known_as
-tempfile.tempdir = sys.argv[1]
-with known_as(sys.argv[2]):
-    print("known", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_only_those_of_a_name_are_ended_and_are_gone_then(temp: Path) -> None:
-    root = Path(__file__).parents[2]
-    found = [
-        subprocess.Popen(
-            [sys.executable, "-c", KNOWN, str(temp), name], stdout=subprocess.PIPE, cwd=root
-        )
-        for name in ("plan-1", "plan-1", "plan-10")
-    ]
-    try:
-        for each in found:
-            assert each.stdout is not None
-            assert each.stdout.readline() == b"known\n"
-        end_those(those_known_as("plan-1"))
-        states = [_state(each.pid) for each in found]
-        assert [state in "ZX" for state in states] == [True, True, False]
-        end_those(those_known_as("plan-1"))  # their folders are still there
-    finally:
-        for each in found:
-            each.kill()
-            each.communicate()
-
-
-def _state(process: int) -> str:
-    """Z and X: it does nothing any more."""
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_file_is_replaced_when_all_of_it_is_written(tmp_path: Path) -> None:

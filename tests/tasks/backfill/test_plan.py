@@ -1,24 +1,28 @@
 """Which nights a plan has, when it goes on, and how its nights change hands; no night is made."""
 
+import shutil
+import signal
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tasks.backfill import ledger
+from tasks.backfill import deaths, ledger
 from tasks.backfill.apart import closes
-from tasks.backfill.deaths import note_deaths, plan_lease
-from tasks.backfill.driving import cancel, drive, plans, sweep
+from tasks.backfill.deaths import known_name, note_deaths, plan_lease
+from tasks.backfill.driving import cancel, drive, driving, plans, sweep
 from tasks.backfill.forecast import forecast
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Planned, plans_folder, resume, with_models
 from tasks.errors import BackfillError, UsageError
 from tasks.lake import leases
+from tasks.lake.tables import Lake
 from tasks.running import note_end
 from tasks.serve.publications import Publication, note
 from tests.scenarios.daily import day
 from tests.tasks.backfill.conftest import History
+from tests.tasks.test_processes import known
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -191,6 +195,52 @@ def test_nights_of_a_dead_run_wait_again_and_its_folder_stays(shop: History) -> 
     assert ledger.of_plan(lake, plan_id)[0].state == "waiting"
     assert (plans_folder(lake) / plan_id).exists()
     assert sweep(lake) == []
+
+
+def test_what_a_dead_driver_left_is_ended_before_its_nights_wait(
+    shop: History, tmp_path: Path
+) -> None:
+    planned = shop.plan(1, 2)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    ledger.take(lake, plan_id, day(1), "dead", 1)
+    copy = Lake(shutil.copytree(shop.place.lake, tmp_path / "copied"))
+    with known(known_name(lake, plan_id)) as orphan:
+        assert len(note_deaths(copy)) == 1
+        assert orphan.poll() is None  # it works at another lake
+        assert len(note_deaths(lake)) == 1
+        assert orphan.wait(0) == -signal.SIGKILL
+
+
+def test_one_that_goes_on_with_a_plan_ends_first_what_still_works_at_it(shop: History) -> None:
+    """Whoever drove it died after this one had looked."""
+    planned = shop.plan(1, 1)
+    write(shop, planned)
+    again = resume(shop.shop, planned.plan.plan_id)
+    with (
+        known(known_name(shop.shop.lake, planned.plan.plan_id)) as orphan,
+        driving(shop.shop, again) as run,
+    ):
+        assert orphan.wait(0) == -signal.SIGKILL
+        assert run.waiting() == [day(1)]
+
+
+def test_a_night_at_which_a_process_works_that_cannot_be_ended_is_not_said_to_wait(
+    shop: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned, other = shop.plan(1, 1), shop.plan(2, 2)
+    for each in (planned, other):
+        write(shop, each)
+        ledger.take(shop.shop.lake, each.plan.plan_id, each.entries[0].ds, "dead", 1)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    monkeypatch.setattr(deaths, "end", list)  # as it is where another account started it
+    with known(known_name(lake, plan_id)) as orphan:
+        (said,) = note_deaths(lake)
+        assert other.plan.plan_id in said
+        assert ledger.of_plan(lake, plan_id)[0].state == "running"
+        with pytest.raises(BackfillError, match="still worked at") as told:
+            drive(shop.shop, resume(shop.shop, plan_id))
+        assert f"process {orphan.pid} on" in told.value.where
 
 
 def test_a_night_that_another_run_has_begun_since_is_not_taken_for_dead(shop: History) -> None:

@@ -11,8 +11,15 @@ import pytest
 
 from tasks.backfill import workers
 from tasks.backfill.workers import GoneError, NightJob, Worker
+from tasks.lake.tables import Lake
 from tasks.stores import Storage, UnreachableError, refusal_of
 from tests.scenarios.daily import day
+
+
+class Shop:
+    """What a worker asks of its shop before it has a job."""
+
+    lake = Lake(Path("lake"))
 
 
 class SlowToHandOver:
@@ -24,7 +31,7 @@ class SlowToHandOver:
     def __reduce__(self) -> tuple[Any, ...]:
         self.asked.set()
         self.gate.wait(60)
-        return Path, ("shop",)
+        return Shop, ()
 
 
 def test_a_worker_is_killed_at_once_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
