@@ -6,7 +6,7 @@ what became of them. Requires that what has landed was ingested (a night does th
 
 from concurrent.futures import wait
 from contextlib import nullcontext
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -52,6 +52,7 @@ def backfill(
     newest_first: bool = False,
     keep_aside: bool = False,
     plan_id: str | None = None,
+    answered: list[datetime] | None = None,
     settings: Path | None = None,
     mapping: str | None = None,
     landing: str | Path | None = None,
@@ -59,6 +60,7 @@ def backfill(
 ) -> Result | State[Result]:
     """Make the nights of `first` to `last` again, or go on with the plan `plan_id`.
 
+    `answered` are the cancels of it that whoever goes on with it knows of; None: all until now.
     Raises BackfillError where nights failed; a plan that was told to stop ends as cancelled.
     """
     shop = open_shop(settings, mapping, landing, lake)
@@ -80,9 +82,9 @@ def backfill(
         planned = plan(shop, request)
     if not planned.has_work:
         return unless_failed(Result(planned.plan, planned.entries))
-    with driving(shop, planned) as run:
+    with driving(shop, planned, answered) as run:
         through(shop, run)
-    result = run.result()
+    result = run.result
     create_table_artifact(
         [{key: str(getattr(each, key)) for key in SHOWN} for each in result.entries],
         key="backfill-nights",

@@ -10,6 +10,8 @@ from tasks.report.terminal import Terminal
 from tasks.settings import parse_day
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tasks.backfill.plan import Request
 
 
@@ -50,12 +52,12 @@ def _backfill(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.cancel:
         return _cancel(arguments, terminal)
     if arguments.resume:
-        return _run(arguments, terminal, arguments.resume)
+        return _run(arguments, terminal, arguments.resume, _cancels(arguments))
     request = _request(arguments)
     if arguments.dry_run:
         return _dry_run(arguments, request, terminal)
-    plan_id = _planned(arguments, request, terminal)
-    return 0 if plan_id is None else _run(arguments, terminal, plan_id)
+    planned = _planned(arguments, request, terminal)
+    return 0 if planned is None else _run(arguments, terminal, *planned)
 
 
 def _request(arguments: argparse.Namespace) -> "Request":
@@ -87,8 +89,20 @@ def _request(arguments: argparse.Namespace) -> "Request":
     )
 
 
-def _planned(arguments: argparse.Namespace, request: "Request", terminal: Terminal) -> str | None:
-    """The plan that is to be driven, written down; None where there is nothing to do."""
+def _cancels(arguments: argparse.Namespace) -> "list[datetime]":
+    """When the plan that is to go on was cancelled."""
+    from tasks.backfill import ledger
+
+    return ledger.cancels(ledger.of_plan(the_shop(arguments).lake, arguments.resume))
+
+
+def _planned(
+    arguments: argparse.Namespace, request: "Request", terminal: Terminal
+) -> "tuple[str, list[datetime]] | None":
+    """The plan that is to be driven, written down, and when it was cancelled if it is an old one.
+
+    None where there is nothing to do.
+    """
     from tasks.backfill import ledger
     from tasks.backfill.plan import plan
 
@@ -103,7 +117,7 @@ def _planned(arguments: argparse.Namespace, request: "Request", terminal: Termin
         return None
     if not planned.is_old:
         ledger.write(shop.lake, planned.entries)
-    return planned.plan.plan_id
+    return planned.plan.plan_id, ledger.cancels(planned.entries)
 
 
 def _dry_run(arguments: argparse.Namespace, request: "Request", terminal: Terminal) -> int:
@@ -117,7 +131,10 @@ def _dry_run(arguments: argparse.Namespace, request: "Request", terminal: Termin
     return 0
 
 
-def _run(arguments: argparse.Namespace, terminal: Terminal, plan_id: str) -> int:
+def _run(
+    arguments: argparse.Namespace, terminal: Terminal, plan_id: str, answered: "list[datetime]"
+) -> int:
+    """Drive a plan; `answered`: its cancels until now, for Prefect may take minutes to start."""
     prepare_prefect()
     # Prefect costs a second to import, which other commands need not pay.
     from prefect.exceptions import CancelledRun
@@ -135,7 +152,7 @@ def _run(arguments: argparse.Namespace, terminal: Terminal, plan_id: str) -> int
             nights(terminal) as board,
             shown_on(board),
         ):
-            backfill(plan_id=plan_id, max_active=arguments.max_active, **shop)
+            backfill(plan_id=plan_id, answered=answered, max_active=arguments.max_active, **shop)
     except CancelledRun as cancelled:
         stopped = str(cancelled)
     except RuntimeError as error:

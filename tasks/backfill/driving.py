@@ -9,11 +9,11 @@ they were at can be done again.
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
@@ -76,6 +76,7 @@ class Driving:
         self.shop, self.lake, self.plan, self.board = shop, shop.lake, plan, watched
         self.run_id = new_run_id()
         self.stopped: str | None = None
+        self.result = Result(plan, ())  # how the plan was left, as soon as it is
         self.is_lost = False  # another process drives the plan now
         self.is_over = threading.Event()
         self.telling = threading.Lock()
@@ -103,7 +104,7 @@ class Driving:
             with self._place(run_id, f"makes {ds} of backfill {self.plan.plan_id}"):
                 entry = self._begin(ds, run_id, worker.slot)
                 if entry is None:
-                    return next(each for each in self.entries() if each.ds == ds)
+                    return self._stands(ds)
                 return self._make(worker, entry, moved)
         finally:
             self.idle.put(worker)
@@ -120,7 +121,7 @@ class Driving:
             leases.give_back(self.lake, PLACES, run_id)
 
     def _begin(self, ds: date, run_id: str, slot: int) -> Entry | None:
-        if self.is_stopped():
+        if self.is_stopped() or not self.is_ours():
             return None
         entry = ledger.take(self.lake, self.plan.plan_id, ds, run_id, slot)
         if entry is not None:
@@ -146,7 +147,12 @@ class Driving:
         self._tell(self.board.ended, ended, self.entries())
         return ended
 
+    def _stands(self, ds: date) -> Entry:
+        return next(each for each in self.entries() if each.ds == ds)
+
     def _gone(self, entry: Entry, gone: GoneError) -> Entry:
+        if not self.is_ours():  # whoever drives the plan now ended it, and says how it stands
+            return self._stands(entry.ds)
         if self.stopped is not None:
             return ledger.end(self.lake, entry, "cancelled", reason=self.stopped)
         return ledger.end(self.lake, entry, "failed", reason=died(entry.ds, gone).what)
@@ -176,9 +182,15 @@ class Driving:
         finally:
             self.idle.put(worker)
 
-    def result(self) -> Result:
-        """How the plan stands, for those who asked for it."""
-        return Result(self.plan, tuple(self.entries()), self.stopped)
+    def is_ours(self) -> bool:
+        """Whether this process still drives the plan; else it begins and ends nothing more."""
+        if not self.is_lost:
+            try:
+                leases.ensure(self.lake, plan_lease(self.plan.plan_id), self.run_id)
+            except LeaseError as error:
+                self.is_lost = True
+                self.stop(error.what)
+        return not self.is_lost
 
     def stop(self, reason: str) -> None:
         """Begin no night any more, and end those that run."""
@@ -192,14 +204,11 @@ class Driving:
         seen = -1
         while not self.is_over.wait(LOOK_SECONDS):
             try:
-                leases.ensure(self.lake, plan_lease(self.plan.plan_id), self.run_id)
+                if not self.is_ours():
+                    return
                 version = self.lake.pin(ledger.TABLE).version
-                asked = version != seen and any(each.cancel_asked_at for each in self.entries())
+                asked = version != seen and bool(ledger.cancels(self.entries()))
                 seen = version
-            except LeaseError as error:
-                self.is_lost = True
-                self.stop(error.what)
-                return
             except (NightrankError, duckdb.Error, OSError):
                 continue  # a look that failed is made again
             if asked:
@@ -212,12 +221,17 @@ class Driving:
 
 
 @contextmanager
-def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
-    """Have the plan to oneself, its processes and its folder; left, it stands as it was left.
+def driving(
+    shop: Shop, planned: Planned, answered: Collection[datetime] | None = None
+) -> Iterator[Driving]:
+    """Have the plan to oneself, its processes and its folder; left, it stands as its `result` says.
 
-    Raises LeaseError where another process drives it.
+    An old plan goes on though it was cancelled at the times `answered` (None: those that `planned`
+    knows); a cancel that came since stops it. Raises LeaseError where another process drives it,
+    BackfillError where what a dead one left works on and cannot be ended.
     """
     plan = planned.plan
+    seen = ledger.cancels(planned.entries) if answered is None else answered
     shop = with_models(shop, plan.request.models)
     sweep(shop.lake)
     run = Driving(shop, plan, board())
@@ -226,8 +240,7 @@ def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
         if left := end_orphans(shop.lake, plan.plan_id):
             raise _still_works(plan, left)
         if planned.is_old:
-            stands = ledger.ready(shop.lake, planned.entries)
-            if any(each.cancel_asked_at for each in stands):
+            if ledger.cancels(ledger.ready(shop.lake, plan.plan_id, seen)):
                 run.stop(ASKED)
         else:
             ledger.write(shop.lake, planned.entries)
@@ -243,7 +256,7 @@ def driving(shop: Shop, planned: Planned) -> Iterator[Driving]:
         finally:
             run.is_over.set()
             watcher.join()
-            _leave(run)
+            run.result = _leave(run)
 
 
 def _still_works(plan: Plan, left: Sequence[Process]) -> BackfillError:
@@ -255,13 +268,13 @@ def _still_works(plan: Plan, left: Sequence[Process]) -> BackfillError:
     )
 
 
-def _leave(run: Driving) -> None:
+def _leave(run: Driving) -> Result:
     """Nothing runs any more: say so, and tidy up."""
     for worker in run.workers:
         worker.close()
-    if run.is_lost:
-        return
     reason = run.stopped
+    if not run.is_ours():
+        return Result(run.plan, tuple(run.entries()), run.stopped)
 
     def left(each: Entry) -> Entry:
         if reason is None or each.state not in ("waiting", "running"):
@@ -269,11 +282,24 @@ def _leave(run: Driving) -> None:
         return replace(each, state="cancelled", reason=reason)
 
     entries = ledger.change(run.lake, run.plan.plan_id, left)
-    if reason is None and any(each.state == "cancelled" for each in entries):
-        run.stopped = ASKED  # and what ran had ended before the next look for that
-    if all(each.has_ended for each in entries) or any(each.cancel_asked_at for each in entries):
+    if _is_over(entries):
         remove_folder(run.lake, run.plan.plan_id)
     refresh(run.shop)
+    return Result(run.plan, tuple(entries), _why_stopped(entries, reason))
+
+
+def _why_stopped(entries: Sequence[Entry], reason: str | None) -> str | None:
+    """Why a plan was left before its end; None where every night has ended, whoever asked since."""
+    if all(each.has_ended for each in entries):
+        return None
+    if reason is None and ledger.cancels(entries):
+        return ASKED  # and what ran had ended before the next look for that
+    return reason
+
+
+def _is_over(entries: Sequence[Entry]) -> bool:
+    """Whether nobody needs the folder of a plan that nobody drives."""
+    return all(each.has_ended for each in entries) or bool(ledger.cancels(entries))
 
 
 def drive(shop: Shop, planned: Planned) -> Result:
@@ -282,7 +308,7 @@ def drive(shop: Shop, planned: Planned) -> Result:
         with ThreadPoolExecutor(run.plan.max_active) as pool:
             list(pool.map(run.night, run.waiting()))
         run.judge()
-    return run.result()
+    return run.result
 
 
 @contextmanager
@@ -315,11 +341,13 @@ def sweep(lake: Lake) -> list[str]:
     said = bury(lake, by_plan)
     leases.bury(lake, plan_lease(""), lambda _: None)
     for folder in folders:
-        known = by_plan.get(folder, [])
-        is_over = all(each.has_ended for each in known)
-        if is_over and not drivers(lake, folder):
-            remove_folder(lake, folder)
-            said.append(f"the folder of plan {folder}, which nobody needs, was removed")
+        if _is_over(by_plan.get(folder, [])):
+            terms = leases.Terms(f"removes the folder of backfill {folder}", wait_seconds=0)
+            hold = leases.leased(lake, plan_lease(folder), new_run_id(), terms)
+            with suppress(LeaseError), hold:  # one that goes on with it needs the folder again
+                if not end_orphans(lake, folder):
+                    remove_folder(lake, folder)
+                    said.append(f"the folder of plan {folder}, which nobody needs, was removed")
     return said
 
 
@@ -347,24 +375,28 @@ def cancel(shop: Shop, plan_id: str, patience: float = 60.0) -> Result:
         return Result(read(entries), tuple(entries))
     ledger.ask_to_cancel(lake, plan_id, "it was cancelled")
     until = time.monotonic() + patience
-    while living := drivers(lake, plan_id):
+    while not _has_stopped(lake, plan_id):
         if time.monotonic() > until:
-            raise _goes_on(lake, plan_id, living, patience)
+            raise _goes_on(lake, plan_id, patience)
         time.sleep(LOOK_SECONDS)
-    sweep(lake)
-    remove_folder(lake, plan_id)
     entries = ledger.of_plan(lake, plan_id)
-    return Result(read(entries), tuple(entries), "it was cancelled")
+    return Result(read(entries), tuple(entries), _why_stopped(entries, "it was cancelled"))
 
 
-def _goes_on(
-    lake: Lake, plan_id: str, living: list[leases.Lease], patience: float
-) -> BackfillError:
+def _has_stopped(lake: Lake, plan_id: str) -> bool:
+    """Whether nothing of a plan runs, once what a dead driver left is put right."""
+    if drivers(lake, plan_id):
+        return False
+    sweep(lake)
+    return all(each.state != "running" for each in ledger.of_plan(lake, plan_id))
+
+
+def _goes_on(lake: Lake, plan_id: str, patience: float) -> BackfillError:
     running = [str(each.ds) for each in ledger.of_plan(lake, plan_id) if each.state == "running"]
     return BackfillError(
         f"plan {plan_id} was asked to stop and has not after {patience:.0f} seconds; "
         f"running: {', '.join(running) or 'no night'}",
-        where="; ".join(map(str, living)),
+        where="; ".join(map(str, drivers(lake, plan_id))) or "processes of a driver that died",
         unchanged="what waited is cancelled; what runs stops as soon as it hears of it",
         fix=f"look again with nightrank backfill --show {plan_id}, or end that process",
     )

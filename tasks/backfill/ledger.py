@@ -166,13 +166,17 @@ def facts(lake: Lake, entry: Entry, **known: Any) -> None:
     )
 
 
-def ready(lake: Lake, known: Sequence[Entry]) -> list[Entry]:
+def cancels(entries: Sequence[Entry]) -> list[datetime]:
+    """When somebody asked to cancel the plan, and nobody has gone on with it since."""
+    return sorted({each.cancel_asked_at for each in entries if each.cancel_asked_at is not None})
+
+
+def ready(lake: Lake, plan_id: str, answered: Collection[datetime]) -> list[Entry]:
     """Before a plan is driven: what a dead run had begun, and what was cancelled, waits again.
 
-    `known` is how whoever goes on with it has read it: asked to cancel since, it stays cancelled.
-    Only who drives the plan may call it.
+    `answered` are the cancels that whoever goes on with it knew of: asked at another time, it stays
+    cancelled. Only who drives the plan may call it.
     """
-    answered = {each.cancel_asked_at for each in known}
 
     def waiting(each: Entry) -> Entry:
         if each.cancel_asked_at is not None and each.cancel_asked_at not in answered:
@@ -181,7 +185,7 @@ def ready(lake: Lake, known: Sequence[Entry]) -> list[Entry]:
             return replace(each, cancel_asked_at=None)
         return replace(each, state="waiting", reason=None, cancel_asked_at=None)
 
-    return change(lake, known[0].plan_id, waiting)
+    return change(lake, plan_id, waiting)
 
 
 def bury(lake: Lake, plan_id: str, run_ids: Collection[str | None]) -> list[Entry]:
@@ -210,7 +214,7 @@ def ask_to_cancel(lake: Lake, plan_id: str, reason: str) -> list[Entry]:
     now = datetime.now(UTC)
 
     def asked(each: Entry) -> Entry:
-        told = replace(each, cancel_asked_at=each.cancel_asked_at or now)
+        told = replace(each, cancel_asked_at=now)  # each time anew: `ready` has answered the last
         if each.state != "waiting":
             return told
         return replace(told, state="cancelled", reason=reason)

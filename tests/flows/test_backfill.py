@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from flows.commands import backfills
 from tasks.backfill import ledger, workers
+from tasks.backfill.driving import cancel
 from tasks.lake.tables import Lake
 from tests.flows.servers import at
 from tests.scenarios.backfills import UNCHECKED, fail_on_purpose, left_behind, unchecked_work
@@ -99,6 +101,28 @@ def test_an_ended_plan_with_failed_nights_ends_so_again_when_it_is_resumed(
     assert f"1 of 3 nights failed: {day(FIRST)}: why it failed" in told.err
     assert f"nightrank backfill {day(FIRST)} {day(LAST)} --failed" in told.err
     assert ledger.of_plan(Lake(history.place.lake), planned.plan.plan_id) == entries
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_cancel_while_prefect_starts_is_heard(
+    history: History, prefect_api: str, monkeypatch: pytest.MonkeyPatch, is_old: bool
+) -> None:
+    lake, asked = Lake(history.place.lake), [str(day(FIRST)), str(day(LAST))]
+    if is_old:
+        planned = history.plan(FIRST, LAST)
+        ledger.write(lake, planned.entries)
+        cancel(history.shop, planned.plan.plan_id)
+        asked = ["--resume", planned.plan.plan_id]
+
+    def cancelled() -> None:
+        (plan_id,) = ledger.by_plan(lake)
+        cancel(history.shop, plan_id)
+
+    monkeypatch.setattr(backfills, "prepare_prefect", cancelled)
+    with at(prefect_api):
+        assert run(history, *asked) == 130
+    assert {each.state for each in ledger.every(lake)} == {"cancelled", "empty"}
+    assert {each.attempts for each in ledger.every(lake)} == {0}
 
 
 def test_wrong_requests_are_usage_errors(

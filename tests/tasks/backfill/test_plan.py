@@ -5,17 +5,20 @@ import signal
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
 from tasks.backfill import deaths, ledger
 from tasks.backfill.apart import closes
 from tasks.backfill.deaths import known_name, note_deaths, plan_lease
-from tasks.backfill.driving import cancel, drive, driving, plans, sweep
+from tasks.backfill.driving import Driving, cancel, drive, driving, plans, sweep
 from tasks.backfill.forecast import forecast
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Planned, plans_folder, resume, with_models
-from tasks.errors import BackfillError, UsageError
+from tasks.backfill.workers import GoneError
+from tasks.errors import BackfillError, LeaseError, UsageError
 from tasks.lake import leases
 from tasks.lake.tables import Lake
 from tasks.running import note_end
@@ -248,7 +251,7 @@ def test_a_night_that_another_run_has_begun_since_is_not_taken_for_dead(shop: Hi
     write(shop, planned)
     lake, plan_id = shop.shop.lake, planned.plan.plan_id
     ledger.take(lake, plan_id, day(1), "dead", 1)
-    ledger.ready(lake, planned.entries)  # somebody goes on with it, while another still looks
+    ledger.ready(lake, plan_id, [])  # somebody goes on with it, while another still looks
     ledger.take(lake, plan_id, day(1), "alive", 1)
     assert ledger.bury(lake, plan_id, {"dead"}) == []
     assert ledger.of_plan(lake, plan_id)[0].state == "running"
@@ -266,6 +269,21 @@ def test_a_folder_that_nobody_needs_is_removed(shop: History) -> None:
     assert list(plans_folder(lake).iterdir()) == []
 
 
+def test_the_folder_of_a_cancelled_plan_goes_when_nobody_drives_it(shop: History) -> None:
+    """Its driver did not stop in time, and was killed then."""
+    planned = shop.plan(1, 2)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    (plans_folder(lake) / plan_id).mkdir(parents=True)
+    with leases.leased(lake, plan_lease(plan_id), "mine", leases.Terms("drives it")):
+        ledger.ask_to_cancel(lake, plan_id, "it was cancelled")
+        assert sweep(lake) == []
+        assert (plans_folder(lake) / plan_id).exists()
+    (said,) = sweep(lake)
+    assert plan_id in said
+    assert not (plans_folder(lake) / plan_id).exists()
+
+
 def test_a_plan_that_nobody_drives_is_cancelled_at_once(shop: History) -> None:
     planned = shop.plan(1, 2)
     write(shop, planned)
@@ -274,7 +292,7 @@ def test_a_plan_that_nobody_drives_is_cancelled_at_once(shop: History) -> None:
     assert cancel(shop.shop, plan_id).count("cancelled") == 2
     assert [each.plan.plan_id for each in plans(lake)] == [plan_id]
     assert ledger.take(lake, plan_id, day(2), "late", 1) is None
-    ledger.ready(lake, ledger.of_plan(lake, plan_id))  # resumed
+    ledger.ready(lake, plan_id, ledger.cancels(ledger.of_plan(lake, plan_id)))  # resumed
     assert {each.state for each in ledger.of_plan(lake, plan_id)} == {"waiting"}
     with pytest.raises(UsageError, match="no plan x"):
         cancel(shop.shop, "x")
@@ -286,7 +304,7 @@ def test_a_cancel_that_comes_as_a_plan_goes_on_is_heard(shop: History) -> None:
     lake, plan_id = shop.shop.lake, planned.plan.plan_id
     cancel(shop.shop, plan_id)
     resumed = resume(shop.shop, plan_id)
-    ledger.ready(lake, resumed.entries)
+    ledger.ready(lake, plan_id, ledger.cancels(resumed.entries))
     ledger.take(lake, plan_id, day(2), "dead", 1)
     again = resume(shop.shop, plan_id)
     ledger.ask_to_cancel(lake, plan_id, "it was cancelled")  # before its lease is taken
@@ -294,6 +312,76 @@ def test_a_cancel_that_comes_as_a_plan_goes_on_is_heard(shop: History) -> None:
     assert result.stopped == "somebody asked to cancel the plan"
     assert [each.state for each in result.entries] == ["done", "cancelled", "cancelled"]
     assert {each.attempts for each in result.entries} == {0, 1}
+
+
+def test_a_second_cancel_is_heard_though_the_first_was_answered(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    cancel(shop.shop, plan_id)
+    answered = ledger.cancels(ledger.of_plan(lake, plan_id))  # somebody goes on with it
+    assert len(answered) == 1
+    cancel(shop.shop, plan_id)  # Prefect still starts
+    with driving(shop.shop, resume(shop.shop, plan_id), answered) as run:
+        assert run.waiting() == []
+    assert run.result.stopped == "somebody asked to cancel the plan"
+    with driving(shop.shop, resume(shop.shop, plan_id)) as run:
+        assert run.waiting() == [day(1), day(2)]
+
+
+def all_done(shop: History, planned: Planned) -> bool:
+    return bool(ledger.change(shop.shop.lake, planned.plan.plan_id, done))
+
+
+def test_what_stops_a_plan_after_its_last_night_stops_nothing(
+    shop: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = shop.plan(1, 2)
+    with driving(shop.shop, planned) as run:
+        all_done(shop, planned)
+        run.stop("stopped by SIGTERM")
+    assert run.result.stopped is None
+    assert run.result.count("done") == 2
+
+    other = shop.plan(3, 4)
+    write(shop, other)
+    monkeypatch.setattr("tasks.backfill.driving._has_stopped", lambda *_: all_done(shop, other))
+    assert cancel(shop.shop, other.plan.plan_id).stopped is None
+
+
+def test_a_driver_that_another_has_replaced_says_nothing_of_its_nights(shop: History) -> None:
+    planned = shop.plan(1, 2)
+    lake, lease = shop.shop.lake, plan_lease(planned.plan.plan_id)
+
+    class Ended:
+        slot = 1
+
+        def __init__(self, run: Driving) -> None:
+            self.run = run
+
+        def __call__(self, *_: object) -> None:
+            leases.give_back(lake, lease, self.run.run_id)
+            assert leases.take(lake, lease, "other", leases.Terms("drives it")) == []
+            raise GoneError("the other has ended it")
+
+    def replaced() -> None:
+        with driving(shop.shop, planned) as run:
+            ended: Any = Ended(run)
+            run.idle = SimpleQueue()
+            run.idle.put(ended)
+            assert run.night(day(1)).state == "running"
+            assert run.night(day(2)).state == "waiting"
+
+    try:
+        with pytest.raises(LeaseError):
+            replaced()
+        stands = ledger.of_plan(lake, planned.plan.plan_id)
+        assert [(each.state, each.reason) for each in stands] == [
+            ("running", None),
+            ("waiting", None),
+        ]
+    finally:
+        leases.give_back(lake, lease, "other")
 
 
 def test_a_plan_that_does_not_stop_is_not_told_as_cancelled(shop: History) -> None:
