@@ -283,7 +283,7 @@ def _leave(run: Driving) -> Result:
 
     entries = ledger.change(run.lake, run.plan.plan_id, left)
     if _is_over(entries):
-        remove_folder(run.lake, run.plan.plan_id)
+        remove(plans_folder(run.lake) / run.plan.plan_id)
     refresh(run.shop)
     return Result(run.plan, tuple(entries), _why_stopped(entries, reason))
 
@@ -346,7 +346,7 @@ def sweep(lake: Lake) -> list[str]:
             hold = leases.leased(lake, plan_lease(folder), new_run_id(), terms)
             with suppress(LeaseError), hold:  # one that goes on with it needs the folder again
                 if not end_orphans(lake, folder):
-                    remove_folder(lake, folder)
+                    remove(plans_folder(lake) / folder)
                     said.append(f"the folder of plan {folder}, which nobody needs, was removed")
     return said
 
@@ -354,11 +354,6 @@ def sweep(lake: Lake) -> list[str]:
 def _folders(lake: Lake) -> list[str]:
     there = plans_folder(lake)
     return sorted(each.name for each in there.iterdir()) if there.is_dir() else []
-
-
-def remove_folder(lake: Lake, plan_id: str) -> None:
-    """Remove what a plan worked in."""
-    remove(plans_folder(lake) / plan_id)
 
 
 def cancel(shop: Shop, plan_id: str, patience: float = 60.0) -> Result:

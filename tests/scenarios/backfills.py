@@ -123,25 +123,25 @@ class Poller:
         """One look: what really runs stands between two readings of the table."""
         before, really, after = self._table(), self._really(), self._table()
         for ds in really:
-            told = (before.get(ds), after.get(ds))
-            # one that fails at once may begin and end between the two readings
-            is_over = told[0] in ("waiting", None) and told[1] in ("done", "failed")
-            if "running" not in told and not is_over:
+            told = [each[ds].state for each in (before, after) if ds in each]
+            n_begun = [each[ds].attempts if ds in each else 0 for each in (before, after)]
+            # the readings are no one moment: it may begin between them, and end or be stopped too
+            if "running" not in told and n_begun[0] == n_begun[1]:
                 self.lies.append(f"{ds} runs and the table says {told}")
-        active = sum(state == "running" for state in after.values())
+        active = sum(each.state == "running" for each in after.values())
         if max(active, len(really)) > self.most_active:
             self.lies.append(f"{active} are said to run, {len(really)} do")
-        self.seen |= set(after.items())
+        self.seen |= {(ds, each.state) for ds, each in after.items()}
         self.n_looks += 1
 
-    def _table(self) -> dict[str, str]:
+    def _table(self) -> dict[str, Entry]:
         entries = ledger.every(Lake(self.lake))
         last = max((each.planned_at for each in entries), default=None)
         whole = _whole_releases(self.lake)
         for each in entries:
             if each.state == "done" and each.release_id not in whole:
                 self.lies.append(f"{each.ds} is done and its release is not there")
-        return {str(each.ds): each.state for each in entries if each.planned_at == last}
+        return {str(each.ds): each for each in entries if each.planned_at == last}
 
     def _really(self) -> list[str]:
         found = []

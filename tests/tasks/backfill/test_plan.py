@@ -349,39 +349,46 @@ def test_what_stops_a_plan_after_its_last_night_stops_nothing(
     assert cancel(shop.shop, other.plan.plan_id).stopped is None
 
 
-def test_a_driver_that_another_has_replaced_says_nothing_of_its_nights(shop: History) -> None:
-    planned = shop.plan(1, 2)
-    lake, lease = shop.shop.lake, plan_lease(planned.plan.plan_id)
+class Replaced:
+    """A worker whose driver loses its lease meanwhile, and that the one that took it then ends."""
 
-    class Ended:
-        slot = 1
+    slot = 1
 
-        def __init__(self, run: Driving) -> None:
-            self.run = run
+    def __init__(self, run: Driving) -> None:
+        self.run, self.lease = run, plan_lease(run.plan.plan_id)
 
-        def __call__(self, *_: object) -> None:
-            leases.give_back(lake, lease, self.run.run_id)
-            assert leases.take(lake, lease, "other", leases.Terms("drives it")) == []
-            raise GoneError("the other has ended it")
+    def lose(self) -> None:
+        leases.give_back(self.run.lake, self.lease, self.run.run_id)
+        assert leases.take(self.run.lake, self.lease, "other", leases.Terms("drives it")) == []
+
+    def __call__(self, *_: object) -> None:
+        self.lose()
+        raise GoneError("the other has ended it")
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_driver_that_another_has_replaced_says_nothing_of_its_nights(
+    shop: History, is_late: bool
+) -> None:
+    planned = shop.plan(1, 1)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
 
     def replaced() -> None:
         with driving(shop.shop, planned) as run:
-            ended: Any = Ended(run)
+            worker: Any = Replaced(run)
             run.idle = SimpleQueue()
-            run.idle.put(ended)
-            assert run.night(day(1)).state == "running"
-            assert run.night(day(2)).state == "waiting"
+            run.idle.put(worker)
+            if not is_late:
+                worker.lose()
+            run.night(day(1))
 
     try:
         with pytest.raises(LeaseError):
             replaced()
-        stands = ledger.of_plan(lake, planned.plan.plan_id)
-        assert [(each.state, each.reason) for each in stands] == [
-            ("running", None),
-            ("waiting", None),
-        ]
+        (entry,) = ledger.of_plan(lake, plan_id)
+        assert (entry.state, entry.reason) == ("running" if is_late else "waiting", None)
     finally:
-        leases.give_back(lake, lease, "other")
+        leases.give_back(lake, plan_lease(plan_id), "other")
 
 
 def test_a_plan_that_does_not_stop_is_not_told_as_cancelled(shop: History) -> None:
