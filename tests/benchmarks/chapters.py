@@ -281,7 +281,10 @@ def known_truth(results: Results) -> Chapter:
 
 
 def causalrec_quality(results: Results) -> Chapter:
-    """Means over seeds of each arm, and what the boost gains over SASRec and its control."""
+    """Means over seeds of each arm, and what the boost gains over SASRec and its control.
+
+    The last column is of the seeds that both have.
+    """
     head = (
         "data",
         "arm",
@@ -304,10 +307,11 @@ def causalrec_quality(results: Results) -> Chapter:
         }
         for arm, mean in means.items():
             # SASRec of the same loss and heads, where it was measured with them
-            base = means.get(f"sasrec {arm}", means.get("sasrec"))
-            gain = round(mean["sampled_ndcg_10"] / base["sampled_ndcg_10"], 4) if base else ""
+            base = f"sasrec {arm}" if f"sasrec {arm}" in of_data else "sasrec"
+            _, times = _times(of_data, arm, base, "sampled_ndcg_10")
             shown = (round(mean[name], 4) for name in _CELL[:-1])
-            rows.append((data, arm, len(of_data[arm]), *shown, round(mean["cpu_seconds"]), gain))
+            spent = round(mean["cpu_seconds"])
+            rows.append((data, arm, len(of_data[arm]), *shown, spent, times))
         goals += _gains(data, of_data)
     return Chapter(of_cells(results.values()), [Table(head, rows)], goals)
 
@@ -325,13 +329,22 @@ def _gains(data: str, arms: dict[str, list[Results]]) -> Iterator[Goal]:
     best = max(first, key=lambda arm: first[arm])
     bounds = (("sasrec", "sampled_ndcg_10", 1.07), ("sasrec", "full_ndcg_10", 1.07))
     for other, name, bound in (*bounds, ("shuffled", "sampled_ndcg_10", 1.02)):
-        of_both = [{c["seed"]: c[name] for c in arms.get(arm, [])} for arm in (best, other)]
-        seeds = of_both[0].keys() & of_both[1].keys()
-        if seeds:
-            ours, theirs = (statistics.mean(each[seed] for seed in seeds) for each in of_both)
+        n_seeds, times = _times(arms, best, other, name)
+        if n_seeds:
             what = f"{data}: mean {name} of {best}, as a multiple of that of {other}"
-            gain = round(ours / theirs, 4)
-            yield Goal(what, gain, bound, n_seeds=len(seeds), wanted_seeds=3)
+            yield Goal(what, times, bound, n_seeds=n_seeds, wanted_seeds=3)
+
+
+def _times(
+    arms: dict[str, list[Results]], arm: str, other: str, name: str
+) -> tuple[int, float | None]:
+    """How many seeds both have, and the mean of the one over that of the other on these."""
+    of_both = [{c["seed"]: c[name] for c in arms.get(each, [])} for each in (arm, other)]
+    seeds = of_both[0].keys() & of_both[1].keys()
+    if not seeds:
+        return 0, None
+    ours, theirs = (statistics.mean(each[seed] for seed in seeds) for each in of_both)
+    return len(seeds), round(ours / theirs, 4)
 
 
 def _is_tuned(arm: str) -> bool:

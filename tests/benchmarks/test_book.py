@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks import sasrec_speed, whole_night
 from tests.benchmarks.book import BOOK, RESULTS, book, markdown
 from tests.benchmarks.chapter import Goal, Table
-from tests.benchmarks.chapters import CHAPTERS, gpu, sasrec_quality
+from tests.benchmarks.chapters import CHAPTERS, causalrec_quality, gpu, sasrec_quality
 from tests.benchmarks.origins import keep
 
 
@@ -125,3 +125,21 @@ def test_a_bar_in_a_cell_ends_no_cell() -> None:
         "| --- | --- |",
         "| x\\|y |  |",
     ]
+
+
+def test_an_arm_stands_beside_sasrec_of_the_seeds_that_both_have() -> None:
+    names = ("sampled_hr_10", "full_hr_10", "full_ndcg_10", "chooser_ndcg_20", "cpu_seconds")
+    cell = {
+        **dict.fromkeys(names, 0.5),
+        "on": "2026-01-01",
+        "machine": {"cpu": "A", "cores": 2, "python": "3.11"},
+    }
+    found = {("sasrec", 1): 0.4, ("sasrec", 2): 0.8, ("gram", 1): 0.5, ("free", 3): 0.5}
+    chapter = causalrec_quality(
+        {
+            f"amazon-beauty, {arm}, seed {seed}": cell | {"seed": seed, "sampled_ndcg_10": value}
+            for (arm, seed), value in found.items()
+        }
+    )
+    shares = {row[1]: row[-1] for row in chapter.tables[0].rows}
+    assert shares == {"sasrec": 1.0, "gram": 1.25, "free": None}
