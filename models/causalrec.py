@@ -36,8 +36,10 @@ effects, how W is made:
     free      sigma(S) between all pairs, boosted by those before; without cycles by penalty alone
     cluster   q' G q, q the soft clusters of the steps, G one graph of clusters
 
-In lists of MovieLens-1M and Amazon Beauty the boost makes no difference beyond that of seeds,
-whatever of this was tried; the paper's gain is not reached (README; `causalrec_quality.json`).
+No form of this that was tried makes the lists of Amazon Beauty better by more than seeds differ,
+and after the softmax ("post") the boost finds less of all items, in a budget that cut it off; on
+MovieLens-1M only alpha was tried, with the same outcome. The paper's gain is not reached (README;
+`causalrec_quality.json`).
 """
 
 import math
