@@ -201,6 +201,10 @@ class UnreachableError(StoreError, ConnectionError):
     """The object store said nothing; another try can pass."""
 
 
+class UnclearError(StoreError):
+    """The object store failed, or what lies there is not whole: its answer does not say which."""
+
+
 class TakenError(StoreError):
     """A file is there already that was to be put only if there was none."""
 
@@ -235,7 +239,10 @@ def told_again(error: Exception) -> StorageError | None:
     return _KINDS[kind](what, where=where, unchanged=unchanged, fix=fix)
 
 
-_KINDS = {each.__name__: each for each in (StorageError, StoreError, UnreachableError, TakenError)}
+_KINDS = {
+    each.__name__: each
+    for each in (StorageError, StoreError, UnreachableError, UnclearError, TakenError)
+}
 _TEXT = re.compile(
     rf"\b({'|'.join(_KINDS)}): (.+)\n  where: (.+)\n  unchanged: (.+)\n  next: (.+)"
 )  # as such an error tells itself
@@ -250,6 +257,7 @@ def refusal_of(code: str, storage: Storage, where: str) -> StoreError:
     """The same, by the store's code."""
     what, fix = _words(code, storage)
     kind = {"Unreachable": UnreachableError, **dict.fromkeys(_TAKEN, TakenError)}
+    kind |= dict.fromkeys(_UNCLEAR, UnclearError)
     return kind.get(code, StoreError)(
         what,
         where=where,
@@ -285,6 +293,7 @@ _SIGNS = (
     (r"\b50[0-9]\b|InternalError|ServiceUnavailable|SlowDown", "InternalError"),
 )
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
+_UNCLEAR = ("", "NoSuchKey")
 _UNKNOWN_TOKEN = ("InvalidToken", "ExpiredToken", "TokenRefreshRequired")
 _ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint")
 _FULL = ("StorageFull", "XMinioStorageFull", "QuotaExceeded", "InsufficientStorage")

@@ -15,7 +15,8 @@ from tasks.lake.connection import reading
 from tasks.lake.known import Counts, Known
 from tasks.lake.literals import literal
 from tasks.lake.tables import Lake, Pinned, scan
-from tasks.places import Place
+from tasks.places import Place, StorePath
+from tasks.stores import refusal
 
 AsOf = Literal["then", "now"]
 _SNAPSHOTS = ("clean.items", "clean.users")
@@ -54,12 +55,11 @@ class Borrowed:
         except StorageError:
             raise
         except (DeltaError, OSError) as error:
-            raise StorageError(
-                f"version {version} of {name} cannot be read: {on_one_line(error)}",
-                where=str(folder),
-                unchanged="nothing was written",
-                fix="cancel the backfill that pinned it and run its command again: it pins anew",
-            ) from error
+            what = f"version {version} of {name} cannot be read"
+            if isinstance(folder, StorePath):
+                refused = refusal(error, folder.reached, str(folder))
+                raise _gone(f"{what}: it is gone, or {refused.what}", folder) from None
+            raise _gone(f"{what}: {on_one_line(error)}", folder) from error
         return Pinned(table, folder, version, actions, self._known(name, folder, version))
 
     def _known(self, name: str, folder: Place, version: int) -> Known:
@@ -87,6 +87,15 @@ class Borrowed:
             if dataset not in self.by_row
         )
         return f"CASE {cases} ELSE true END" if cases else "true"
+
+
+def _gone(what: str, folder: Place) -> StorageError:
+    return StorageError(
+        what,
+        where=str(folder),
+        unchanged="nothing was written",
+        fix="cancel the backfill that pinned it and run its command again: it pins anew",
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from tasks.places import Place, StorePath
-from tasks.stores import asking, code_of, refusal
+from tasks.stores import UnclearError, asking, refusal
 
 MOST = 512  # tables; those of many lakes, in a process that sees many
 
@@ -50,17 +50,21 @@ def options(folder: Place) -> dict[str, str] | None:
 def table(folder: Place, version: int | None = None) -> DeltaTable:
     """Open the table in a folder, at its newest version or another. Raises what delta-rs raises.
 
-    What a store refuses comes as a StoreError: delta-rs would quote its answer.
+    What a store refuses comes as a StoreError, and nothing of its answer with what is handed on:
+    delta-rs would quote it.
     """
     try:
         return DeltaTable(str(folder), version=version, storage_options=options(folder))
     except TableNotFoundError:
         raise
     except (DeltaError, OSError) as error:
-        # a file that is not there is for the asker, who knows what it means
-        if isinstance(folder, StorePath) and code_of(error) not in ("", "NoSuchKey"):
-            raise refusal(error, folder.reached, str(folder)) from None
-        raise
+        if not isinstance(folder, StorePath):
+            raise
+        refused = refusal(error, folder.reached, str(folder))
+        if not isinstance(refused, UnclearError):
+            raise refused from None
+        # for the asker, who knows what it means
+        raise DeltaError(f"its log is not whole, or {refused.what}") from None
 
 
 def newest(folder: Place) -> Opened:

@@ -34,7 +34,7 @@ from tasks.lake.literals import identifier, literal
 from tasks.lake.opened import Opened
 from tasks.places import Place, StorePath, entries
 from tasks.records import TableVersion
-from tasks.stores import code_of, refusal, told_again
+from tasks.stores import UnclearError, refusal, told_again
 
 Partition = dict[str, str | date | Sequence[str] | Sequence[date]]
 ATTEMPTS = 8
@@ -297,10 +297,13 @@ class Lake:
 
     def _unreadable(self, name: str, error: Exception) -> StorageError:
         refused = self._refused(name, error)
-        if refused is not None:
+        if refused is not None and not isinstance(refused, UnclearError):
             return refused
+        words = on_one_line(error) or type(error).__name__
+        if refused is not None:
+            words = f"its log is not whole, or {refused.what}"
         return StorageError(
-            f"cannot read {name}: {on_one_line(error) or type(error).__name__}",
+            f"cannot read {name}: {words}",
             where=str(self.path(name)),
             unchanged="nothing was written",
             fix="check that the folder can be read and holds a whole Delta table, _delta_log too; "
@@ -313,12 +316,12 @@ class Lake:
         return None if isinstance(self.root, StorePath) else error
 
     def _refused(self, name: str, error: Exception) -> StorageError | None:
-        """What a store refused, if that is what went wrong."""
+        """What a store refused, if the lake is on one; none of its own words."""
         folder = self.path(name)
         told = error if isinstance(error, StorageError) else told_again(error)
         if told is not None or not isinstance(folder, StorePath):
             return told
-        return refusal(error, folder.reached, str(folder)) if code_of(error) else None
+        return refusal(error, folder.reached, str(folder))
 
     def _unwritable(self, name: str, error: Exception) -> StorageError:
         refused = self._refused(name, error)
