@@ -104,19 +104,25 @@ def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _day_to_show(shop: "Shop", ds: date | None) -> date:
     """`ds`, or the newest date that a night ran for. Raises UsageError where nothing made it."""
-    from tasks.backfill import ledger
-
     ran = shop.lake.pin("ops.nights").days()
     if ds is None and ran:
         return max(ran)
-    ended = (each.ds for each in ledger.every(shop.lake) if each.state in ("done", "failed"))
-    if ds is not None and (ds in ran or ds in ended):
+    if ds is not None and (ds in ran or _is_of_a_backfill(shop, ds)):
         return ds
     raise UsageError(
         "no night has run yet" if ds is None else f"neither a night nor a backfill has made {ds}",
         where=str(shop.lake.root),
         unchanged="no page was written",
         fix="nightrank run" + (f" --ds {ds}" if ds is not None else ""),
+    )
+
+
+def _is_of_a_backfill(shop: "Shop", ds: date) -> bool:
+    """Whether a plan has made the night of a date, or failed to; all plans are read."""
+    from tasks.backfill import ledger
+
+    return any(
+        each.ds == ds and each.state in ("done", "failed") for each in ledger.every(shop.lake)
     )
 
 

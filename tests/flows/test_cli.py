@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from flows.commands.nights import _day_to_show
 from tasks.backfill import ledger
 from tasks.lake.tables import Lake
+from tasks.shop import open_shop
 from tests.scenarios.nights import Place, day
 
 ROOT = Path(__file__).parents[2]
@@ -143,6 +145,16 @@ def test_a_date_that_a_backfill_made_has_a_page(
     assert "a backfill made it" in Path(capsys.readouterr().out.strip()).read_text()
     assert main(["report", "--ds", str(day(-2)), *shop(place)]) == 2
     assert f"neither a night nor a backfill has made {day(-2)}" in capsys.readouterr().err
+
+
+def test_the_page_of_a_night_asks_no_plan(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_: object) -> list[ledger.Entry]:
+        raise AssertionError("all plans were read")
+
+    monkeypatch.setattr(ledger, "every", read)
+    opened = open_shop(place.settings, None, place.landing, place.lake)
+    assert _day_to_show(opened, day(5)) == day(5)
+    assert _day_to_show(opened, None) == day(5)
 
 
 def test_usage_errors_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
