@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import ClassVar
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_BRANCH = re.compile(r"\s*\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}\s*")
+_CUT = " ... "
 
 
 class NightrankError(Exception):
@@ -72,12 +74,21 @@ def as_ours(error: BaseException) -> NightrankError:
 
 
 def on_one_line(error: BaseException, most: int = 500) -> str:
-    """What an error says, on one line of at most so many characters.
+    """What an error says, on one line of at most so many characters; its middle goes first.
 
-    A tree of causes, as delta-rs colours it for a terminal, becomes a chain of them.
+    A tree of causes, as delta-rs colours it for a terminal, becomes a chain of them: what it all
+    comes from stands at the end.
     """
-    told = _COLOUR.sub("", str(error)).replace("\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}", ": ")
-    return " ".join(told.split()).replace(" : ", ": ")[:most]
+    told = _BRANCH.sub(": ", _COLOUR.sub("", str(error)))
+    return _shortened(" ".join(told.split()), most)
+
+
+def _shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    kept = most - len(_CUT)
+    n_last = kept // 2
+    return text[: kept - n_last] + _CUT + text[len(text) - n_last :]
 
 
 class UsageError(NightrankError):
