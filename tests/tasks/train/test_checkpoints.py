@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from models.contract import GradientConfig
 from models.registry import MODELS, load
 from tasks.errors import OverrunError
-from tasks.train import checkpoints
+from tasks.train import checkpoints, loop
 from tasks.train.arrays import Interactions
 from tasks.train.checkpoints import Array, Checkpoint, Checkpoints, identity
 from tasks.train.loop import Holdout, Trained, train
@@ -116,6 +117,40 @@ def test_stopped_and_gone_on_with_equals_never_stopped(
     assert steps[0].note.startswith("gone on from epoch")
     assert_same(whole, last)
     assert written(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "stops", "n_epochs"), [(1, (6, 20, 28), 14), (2, (6, 20, 25), 26)]
+)
+def test_stopped_where_steps_and_not_epochs_say_how_patient_it_is(
+    accumulate: int,
+    stops: tuple[int, ...],
+    n_epochs: int,
+    planted: tuple[Interactions, Holdout],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last stop is inside the epoch after which its patience ends: it counts whole epochs."""
+    data, holdout = planted
+    size = -(-len(data.indices) // 4)  # four batches an epoch
+    config = {**FAST["bpr"], "epochs": 40, "batch_size": size, "accumulate": accumulate}
+    monkeypatch.setattr(loop, "LEAST_CHOOSING", 1)
+    made = []
+    for stopped in ((), stops):
+        told = iter([0.1] + [0.0] * 39)  # the first epoch is the best
+        monkeypatch.setattr(loop, "_ndcg", partial(_next, told))
+        asked = {"seed": 3, "holdout": holdout, "checkpoints": plan(tmp_path)}
+        for n_steps in stopped:
+            with pytest.raises(StoppedError):
+                train("bpr", config, data, **asked, progress=stop_after(n_steps))  # type: ignore[arg-type]
+        assert len(written(tmp_path)) == len(stopped[:1])
+        made.append(train("bpr", config, data, **asked))  # type: ignore[arg-type]
+    assert (made[0].n_epochs, made[0].best_epoch) == (n_epochs, 1)
+    assert_same(*made)
+
+
+def _next(told: Iterator[float], *_: object) -> float:
+    return next(told)
 
 
 @pytest.mark.parametrize("name", ["bpr", "sasrec"])
