@@ -5,7 +5,7 @@ Not imported by anything: run as a file by a Python that has RecBole, with one a
     model, config   as RecBole's Config takes them; its atomic files lie in config["data_path"]
     cap             stop once training has taken so many CPU seconds
     goal            stop once this metric on the validation pairs is reached: [name, value], or null
-    every           with a goal: epochs from one evaluation to the next
+    every           with a goal: epochs from one evaluation to the next; else null
     batches         train only so many of an epoch, or null for all
 
 Prints a line of JSON per epoch: cpu_seconds of training and evaluation_cpu_seconds (both of the
