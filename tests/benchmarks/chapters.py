@@ -112,7 +112,12 @@ def sasrec_speed(results: Results) -> Chapter:
     least = results["least"]
     times = round(least["pmixer"] / least["nightrank"], 2) if "pmixer" in least else None
     goals = [Goal("pmixer's epoch, as a multiple of ours", times, 1.5)]
-    return Chapter(of_cells([results]), [Table(head, rows)], goals)
+    origin = of_cells([results])
+    if "pmixer" in least:
+        digest = results.get("peer_sha256", "")[:12]
+        which = f"SHA-256 {digest}" if digest else "which one is not recorded"
+        origin = replace(origin, versions=f"{origin.versions}; pmixer's model.py: {which}")
+    return Chapter(origin, [Table(head, rows)], goals)
 
 
 def recbole_speed(results: Results) -> Chapter:

@@ -3,10 +3,12 @@
 The paper's loss, 50 steps, width 50, 2 blocks, one head, dropout 0.2, 128 sequences a step, one
 thread. `--peer FILE` takes model.py of pmixer's SASRec.pytorch and trains it beside ours, epochs in
 turn, as its main.py does; its batches are made beforehand and do not count. It drops attention
-weights too, which ours does not. Without it ours alone is measured, and nothing is written.
+weights too, which ours does not. The file's SHA-256 is kept. Without it ours alone is measured, and
+nothing is written.
 """
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import time
@@ -126,6 +128,7 @@ def measure(file: Path | None) -> dict[str, Any]:
         "settings": CONFIG.to_dict(),
         "cpu_seconds_an_epoch": {name: each[1:] for name, each in spent.items()},
         "least": {name: min(each[1:]) for name, each in spent.items()},
+        **({} if file is None else {"peer_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}),
         "machine": machine(),
         "on": date.today().isoformat(),
     }

@@ -10,6 +10,7 @@ from tests.benchmarks import sasrec_speed, whole_night
 from tests.benchmarks.book import BOOK, RESULTS, book, markdown
 from tests.benchmarks.chapter import Goal, Table
 from tests.benchmarks.chapters import CHAPTERS, causalrec_quality, gpu, sasrec_quality
+from tests.benchmarks.chapters import sasrec_speed as sasrec_speed_chapter
 from tests.benchmarks.origins import keep
 
 
@@ -143,3 +144,11 @@ def test_an_arm_stands_beside_sasrec_of_the_seeds_that_both_have() -> None:
     )
     shares = {row[1]: row[-1] for row in chapter.tables[0].rows}
     assert shares == {"sasrec": 1.0, "gram": 1.25, "free": None}
+
+
+def test_the_file_that_a_peer_was_is_told_where_it_is_known() -> None:
+    kept = json.loads((RESULTS / "sasrec_speed.json").read_text())
+    known = sasrec_speed_chapter({**kept, "peer_sha256": "0123456789abcdef" * 4})
+    unknown = sasrec_speed_chapter({k: v for k, v in kept.items() if k != "peer_sha256"})
+    assert str(known.origin.versions).endswith("; pmixer's model.py: SHA-256 0123456789ab")
+    assert str(unknown.origin.versions).endswith("; pmixer's model.py: which one is not recorded")
