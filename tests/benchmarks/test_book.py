@@ -9,8 +9,7 @@ import pytest
 from tests.benchmarks import sasrec_speed, whole_night
 from tests.benchmarks.book import BOOK, RESULTS, book, markdown
 from tests.benchmarks.chapter import Goal, Table
-from tests.benchmarks.chapters import CHAPTERS, causalrec_quality, gpu, sasrec_quality
-from tests.benchmarks.chapters import sasrec_speed as sasrec_speed_chapter
+from tests.benchmarks.chapters import CHAPTERS, models, speed
 from tests.benchmarks.origins import keep
 
 
@@ -59,7 +58,7 @@ def test_a_figure_that_falls_short_is_marked(tmp_path: Path) -> None:
 
 def test_what_a_gpu_gave_is_a_chapter() -> None:
     of = {"seconds": 0.02, "floor_seconds": 0.01, "times_the_floor": 2.0}
-    told = gpu(
+    told = speed.gpu(
         {
             **{"date": "2026-01-01", "device": "A card", "torch": "2.13.0"},
             **{"bytes_a_second": 1e12, "operations_a_second": 1e13},
@@ -113,7 +112,7 @@ def test_the_mean_is_that_of_all_seeds() -> None:
         f"amazon-beauty, tuned, seed {seed}": cell | {"seed": seed, "full_ndcg_10": value}
         for seed, value in ((1, 0.04), (2, 0.05), (3, 0.06))
     }
-    chapter = sasrec_quality(results)
+    chapter = models.sasrec_quality(results)
     (beauty,) = (goal for goal in chapter.goals if goal.what.startswith("amazon-beauty"))
     assert beauty.value == pytest.approx(0.05)
     assert beauty.verdict == "met"
@@ -136,7 +135,7 @@ def test_an_arm_stands_beside_sasrec_of_the_seeds_that_both_have() -> None:
         "machine": {"cpu": "A", "cores": 2, "python": "3.11"},
     }
     found = {("sasrec", 1): 0.4, ("sasrec", 2): 0.8, ("gram", 1): 0.5, ("free", 3): 0.5}
-    chapter = causalrec_quality(
+    chapter = models.causalrec_quality(
         {
             f"amazon-beauty, {arm}, seed {seed}": cell | {"seed": seed, "sampled_ndcg_10": value}
             for (arm, seed), value in found.items()
@@ -148,7 +147,7 @@ def test_an_arm_stands_beside_sasrec_of_the_seeds_that_both_have() -> None:
 
 def test_the_file_that_a_peer_was_is_told_where_it_is_known() -> None:
     kept = json.loads((RESULTS / "sasrec_speed.json").read_text())
-    known = sasrec_speed_chapter({**kept, "peer_sha256": "0123456789abcdef" * 4})
-    unknown = sasrec_speed_chapter({k: v for k, v in kept.items() if k != "peer_sha256"})
+    known = speed.sasrec_speed({**kept, "peer_sha256": "0123456789abcdef" * 4})
+    unknown = speed.sasrec_speed({k: v for k, v in kept.items() if k != "peer_sha256"})
     assert str(known.origin.versions).endswith("; pmixer's model.py: SHA-256 0123456789ab")
     assert str(unknown.origin.versions).endswith("; pmixer's model.py: which one is not recorded")
