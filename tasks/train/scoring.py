@@ -29,7 +29,7 @@ class ModelScorer:
     """What a model without vectors gives for users [U] and items [W] by position; see `Scorer`."""
 
     def __init__(self, model: Recommender, users: OffsetArray, items: OffsetArray) -> None:
-        self.shape = (len(users), len(items))
+        self.shape, self.n_held = (len(users), len(items)), model.n_items
         self._model, self._users, self._items = model, users, items
 
     def tiles(self, start: int, stop: int, n_items: int) -> Iterator[FloatArray]:

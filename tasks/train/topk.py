@@ -34,11 +34,13 @@ MOST_USERS = 1024  # of a block: the product of more is not faster
 TILE_ITEMS = 1024  # of a tile, and 16 k at least: of few, most are above what the first k reach
 LEAST_ITEMS = 64
 TILE_BYTES = 4 << 20  # of the scores that a thread holds: a small part of a common cache
+HELD_BYTES = 256 << 20  # of what scorers hold beside, of all threads
 GROUP = 8  # items of the first tile whose best tells what k reach
 GROWTH = 2  # lists are merged each time so many times as many tiles are done
 MOST_ASIDE = 2048  # scores of one user that are held aside
 REPEATED = 16  # items whose scores are compared in one vector operation
 ALL_TRUE = np.uint64(0x0101010101010101)
+LOWEST = np.finfo(np.float32).min  # no score is below it but -inf
 NOTHING = np.iinfo(np.int64).max  # the key of no item: it comes after all others
 NOTHING_HIDDEN: OffsetArray = np.empty(0, dtype=np.int64)
 SCHEMA = pa.schema(
@@ -65,6 +67,7 @@ class Scorer(Protocol):
     """Scores of U users for W items, by blocks of users."""
 
     shape: tuple[int, int]  # (U, W)
+    n_held: int  # scores of a user that it holds beside the tile
 
     def tiles(self, start: int, stop: int, n_items: int) -> Iterator[FloatArray]:
         """The finite scores of users start to stop for n_items items, then for the next, to W.
@@ -80,7 +83,7 @@ class VectorScorer:
     """Inner products of user vectors [U, d] and item vectors [W, d]."""
 
     def __init__(self, user_vectors: FloatArray, item_vectors: FloatArray) -> None:
-        self.shape = (len(user_vectors), len(item_vectors))
+        self.shape, self.n_held = (len(user_vectors), len(item_vectors)), 0
         self._users = user_vectors
         self._items = np.ascontiguousarray(item_vectors)
 
@@ -120,7 +123,7 @@ def top_k(
         k: at least 1; may exceed I.
         seen: U rows over I columns of items not to list for that user.
         allowed: [I], items that may be listed at all.
-        tile_bytes: what the scores that a thread holds may take, of 16 users and 64 items at
+        tile_bytes: what the scores that a thread works on may take, of 16 users and 64 items at
             least; the result does not depend on it.
         threads: that work on blocks; 0: one per core.
 
@@ -216,16 +219,18 @@ def iter_lists(
         k: at least 1.
         seen: U rows of items not to list for that user.
         kept: [W] ascending, the item position of each of the scorer's items; all items if None.
-        tile_bytes: what the scores that a thread holds may take.
+        tile_bytes: what the scores that a thread works on may take.
         threads: that work on blocks; 0: one per core.
 
     Raises:
-        TrainingError: a score is not finite.
+        TrainingError: a score is NaN or infinite; one of -inf is not listed.
     """
     n_users = scorer.shape[0]
     threads = min(threads or _n_cores(), max(-(-n_users // USER_STEP), 1))
     n_items = _tile_items(k, tile_bytes)
     n_rows = _block_users(n_users, n_items, tile_bytes, threads)
+    if scorer.n_held:
+        n_rows = min(n_rows, _whole_steps(HELD_BYTES // threads // (4 * scorer.n_held)))
     row = None if kept is None or seen is None else _inverse(kept, seen.n_columns)
 
     def part(first: int) -> Iterator[TopK]:
@@ -288,8 +293,13 @@ def _tile_items(k: int, tile_bytes: int) -> int:
 
 
 def _block_users(n_users: int, n_items: int, tile_bytes: int, threads: int) -> int:
-    fits = min(tile_bytes // (4 * n_items), MOST_USERS) // USER_STEP * USER_STEP
-    return max(min(fits, in_steps(-(-n_users // threads))), USER_STEP)
+    fits = _whole_steps(min(tile_bytes // (4 * n_items), MOST_USERS))
+    return min(fits, max(in_steps(-(-n_users // threads)), USER_STEP))
+
+
+def _whole_steps(n_users: int) -> int:
+    """So many or a few less, but a step."""
+    return max(n_users // USER_STEP, 1) * USER_STEP
 
 
 def _inverse(kept: IntArray, n_items: int) -> IntArray:
@@ -333,7 +343,7 @@ class _Lists:
 
     def __init__(self, n_users: int, k: int) -> None:
         self.kept = np.full((n_users, k), NOTHING, dtype=np.int64)  # [B, k] keys, the greatest last
-        self._bound = np.full(in_steps(n_users), np.inf, dtype=np.float32)  # to be above
+        self._bound = np.full(in_steps(n_users), np.inf, dtype=np.float32)  # of the lists
         self._bound[:n_users] = -np.inf
         self._nothing_aside()
 
@@ -351,7 +361,7 @@ class _Lists:
             tile.reshape(-1)[hidden[some] - begin] = -np.inf
             if first == 0:
                 self._raise_to(_first_bound(tile[:, : len(self.kept)], self.kept.shape[1]))
-            self._add(tile, first)
+            self._add(tile, first, np.less_equal if first else np.less)
             first += len(tile)
             if first >= merge_at or self._counts.max(initial=0) > MOST_ASIDE:
                 self._merge()
@@ -363,9 +373,9 @@ class _Lists:
         self._bound[: len(bound)] = bound
         self._bounds = np.tile(self._bound, REPEATED)
 
-    def _add(self, tile: FloatArray, first: int) -> None:
-        """Set aside what is above the bounds of a tile whose items count from `first`."""
-        cells = _above(tile, self._bounds)
+    def _add(self, tile: FloatArray, first: int, is_out: np.ufunc) -> None:
+        """Set aside what is in, of a tile whose items count from `first`."""
+        cells = _in(tile, self._bounds, is_out)
         scores = tile.reshape(-1)[cells]
         if not np.isfinite(scores).all():
             raise unrankable("a score is NaN or infinite")
@@ -394,25 +404,24 @@ class _Lists:
 
 
 def _first_bound(tile: FloatArray, k: int) -> FloatArray:
-    """What at least k scores of each user are above; -inf where that is not known."""
+    """What at least k scores of each user reach; LOWEST where that is not known."""
     n_groups, n_users = len(tile) // GROUP, tile.shape[1]
     if n_groups < k:
-        return np.full(n_users, -np.inf, dtype=np.float32)
+        return np.full(n_users, LOWEST, dtype=np.float32)
     groups = tile[: n_groups * GROUP].reshape(n_groups, GROUP, n_users)
     bests = np.ascontiguousarray(groups.max(axis=1).T)  # [B, groups]
     bests.partition(n_groups - k, axis=1)
-    bound: FloatArray = np.nextafter(bests[:, n_groups - k], np.float32(-np.inf))
+    bound: FloatArray = np.maximum(bests[:, n_groups - k], LOWEST)
     return bound
 
 
-def _above(tile: FloatArray, bounds: FloatArray) -> OffsetArray:
-    """Cells of the scores that are above their user's bound, or NaN; `bounds` is REPEATED times."""
+def _in(tile: FloatArray, bounds: FloatArray, is_out: np.ufunc) -> OffsetArray:
+    """Cells of the scores that are not out, NaN too; `bounds` has each user's REPEATED times."""
     n_items, n_users = tile.shape
     n = REPEATED if n_items % REPEATED == 0 else 1  # of short rows, most time goes to their starts
-    wide = tile.reshape(n_items // n, n * n_users)
-    is_within = np.less_equal(wide, bounds[: n * n_users]).reshape(-1)
+    out = is_out(tile.reshape(n_items // n, n * n_users), bounds[: n * n_users]).reshape(-1)
     # nearly all are: eight at a time
-    words = is_within.view(np.uint64)
+    words = out.view(np.uint64)
     at = np.flatnonzero(words != ALL_TRUE)
     nth, byte = np.divmod(np.flatnonzero(words[at].view(np.uint8) == 0), 8)
     cells: OffsetArray = at[nth] * 8 + byte

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.contract import Config, Recommender
 from tasks.errors import TrainingError
+from tasks.train import topk
 from tasks.train.csr import from_keys
 from tasks.train.scoring import Side, best_items, iter_rows
 
@@ -58,6 +59,25 @@ def test_rows_of_some_users_and_some_items_by_id() -> None:
         ("u0", "i3", 1, 3.0),
         ("u0", "i1", 2, 1.0),
     ]
+
+
+def test_a_model_is_asked_for_few_users_at_once_where_items_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    class Counting(Table):
+        def scores(self, users: np.ndarray) -> np.ndarray:
+            asked.append(len(users))
+            return super().scores(users)
+
+    monkeypatch.setattr(topk, "HELD_BYTES", 2 * 4 * 50 * 32)  # of 2 threads: 32 users of 50 items
+    model = Counting(np.arange(5000.0).reshape(100, 50))
+    users, items = side("u", np.arange(100)), side("i", np.arange(3))
+    seen = from_keys(np.empty(0, dtype=np.int64), 100, 3)
+    rows = iter_rows(model, users, items, 1, seen=seen, device=CPU, threads=2)
+    assert sum(batch.num_rows for batch in rows) == 100
+    assert asked == [32, 32, 32, 4]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
@@ -98,7 +99,7 @@ class Given:
 
     def __init__(self, scores: Array) -> None:
         self.scores = scores.astype(np.float32)
-        self.shape = scores.shape
+        self.shape, self.n_held = scores.shape, 0
 
     def tiles(self, start: int, stop: int, n_items: int) -> Iterator[Array]:
         for first in range(0, self.shape[1], n_items):
@@ -151,6 +152,16 @@ def test_scores_that_rise_with_the_items_take_no_more_room() -> None:
     np.testing.assert_array_equal(found[0], np.arange(59_999, 59_989, -1))
     np.testing.assert_array_equal(found[1:], np.tile(np.arange(10), (15, 1)))
     assert peak < 6 << 20  # 3.7 MB are the scores; 30,000 keys of one user would make 7 more
+
+
+def test_zeros_are_listed_where_the_processor_takes_tiny_numbers_for_zero() -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not")
+    try:
+        found, _ = listed(np.zeros((16, 2000)), 3)
+    finally:
+        torch.set_flush_denormal(False)
+    np.testing.assert_array_equal(found, np.tile(np.arange(3), (16, 1)))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
