@@ -26,7 +26,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from expectations.catalogue import Table, catalogue
-from tasks.errors import ConflictError, NightrankError, StorageError, on_one_line
+from tasks.errors import ConflictError, NightrankError, StorageError, as_ours, on_one_line
 from tasks.lake import opened
 from tasks.lake.connection import reading
 from tasks.lake.known import Known
@@ -325,13 +325,18 @@ class Lake:
 
     def _unwritable(self, name: str, error: Exception) -> StorageError:
         refused = self._refused(name, error)
-        if refused is not None:
+        if refused is not None and not isinstance(refused, UnclearError):
             return refused
+        words = on_one_line(error) or type(error).__name__
+        fix = "check space and permissions under paths.lake"
+        if refused is not None:
+            words = f"memory or open files ran out here, or {refused.what}"
+            fix = f"look at this machine's memory and limits; {refused.fix}"
         return StorageError(
-            f"cannot write {name}: {on_one_line(error) or type(error).__name__}",
+            f"cannot write {name}: {words}",
             where=str(self.path(name)),
             unchanged=f"{name} keeps its last version, and what was served stays served",
-            fix="check space and permissions under paths.lake, then run the command again",
+            fix=f"{fix}, then run the command again",
         )
 
 
@@ -394,6 +399,6 @@ class _Counter:
                 self.rows += batch.num_rows
                 self.bytes += batch.nbytes
                 yield batch.select(schema.names).cast(schema)
-        except NightrankError as error:
-            self.stopped_by = error
+        except Exception as error:
+            self.stopped_by = told_again(error) or as_ours(error)
             raise

@@ -64,6 +64,17 @@ def test_of_a_write_the_lake_tells_that_the_store_failed(
     assert SECRET not in told(caught.value)
 
 
+def test_of_a_write_that_failed_here_the_store_is_not_all_that_is_named(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "taken", lambda *_: None)
+    monkeypatch.setattr(tables, "write_deltalake", answering("Too many open files (os error 24)"))
+    pinned = Pinned(catalogue()[NAME], lake.path(NAME), ABSENT, tables._NO_FILES)
+    with pytest.raises(StorageError, match="open files ran out here, or ") as caught:
+        lake.replace(pinned, {"ds": "2026-01-05"}, arrow_schema(NAME).empty_table())
+    assert "this machine's memory and limits" in caught.value.fix
+
+
 @pytest.mark.parametrize("text", [UNKNOWN, LOST])
 def test_of_a_pinned_version_a_backfill_tells_that_it_is_gone(
     text: str, lake: Lake, monkeypatch: pytest.MonkeyPatch

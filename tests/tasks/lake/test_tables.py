@@ -6,7 +6,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks.errors import ConflictError, StorageError, TrainingError
+from tasks.errors import (
+    ConflictError,
+    NightrankError,
+    StorageError,
+    TrainingError,
+    UnforeseenError,
+)
 from tasks.lake.tables import Lake, arrow_schema, partition_of
 from tests.scenarios.nights import barrier, start
 
@@ -63,10 +69,18 @@ def test_an_empty_stream_clears_a_partition(tmp_path: Path) -> None:
     assert run_ids(lake) == []
 
 
-def test_what_stops_the_rows_is_told_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("why", "kind", "told"),
+    [
+        (TrainingError("no", where="bpr", unchanged="-", fix="-"), TrainingError, "no"),
+        (RuntimeError("no room to sort"), UnforeseenError, "RuntimeError: no room to sort"),
+    ],
+)
+def test_what_stops_the_rows_is_told_as_it_is(
+    why: Exception, kind: type[NightrankError], told: str, tmp_path: Path
+) -> None:
     lake = Lake(tmp_path)
     lake.append("ops.nights", {"ds": MONDAY}, [night("first")])
-    why = TrainingError("vectors hold NaN", where="bpr", unchanged="nothing", fix="look at them")
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield from pa.Table.from_pylist([night("second")], schema=schema).to_batches()
@@ -74,9 +88,9 @@ def test_what_stops_the_rows_is_told_as_it_is(tmp_path: Path) -> None:
 
     schema = arrow_schema("ops.nights")
     rows = pa.RecordBatchReader.from_batches(schema, batches())
-    with pytest.raises(TrainingError, match="vectors hold NaN") as caught:
+    with pytest.raises(kind) as caught:
         lake.rewrite("ops.nights", {"ds": MONDAY}, lambda _: rows)
-    assert caught.value is why
+    assert caught.value.what == told
     assert run_ids(lake) == ["first"]
 
 
