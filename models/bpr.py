@@ -97,7 +97,7 @@ class BPR(GradientModel):
         if not isinstance(config, BPRConfig):
             raise TypeError(f"BPR needs a BPRConfig, not {type(config).__name__}")
         self.config = config
-        self.decay, self.sparse_gradients = config.decay, config.decay == 0
+        self.decay, self.sparse_gradients = config.decay, True
         k, scale = config.n_factors, config.init_scale
         self.p = nn.Parameter(torch.randn(n_users, k) * scale)  # [n_users, k]
         self.q = nn.Parameter(torch.randn(n_items, k) * scale)  # [n_items, k]
@@ -105,11 +105,10 @@ class BPR(GradientModel):
 
     def loss(self, batch: Batch) -> Loss:
         """Loss of B triples; needs batch.propensity when weighting is "ips"."""
-        sparse = self.sparse_gradients
-        p_u = embedding(batch.users, self.p, sparse=sparse)  # [B, k]
+        p_u = embedding(batch.users, self.p, sparse=True)  # [B, k]
         pairs = torch.cat([batch.positives, batch.negatives])  # [2B]
-        q = embedding(pairs, self.q, sparse=sparse)  # [2B, k]
-        b = embedding(pairs, self.b, sparse=sparse).squeeze(1)  # [2B]
+        q = embedding(pairs, self.q, sparse=True)  # [2B, k]
+        b = embedding(pairs, self.b, sparse=True).squeeze(1)  # [2B]
         q_i, q_j = q.chunk(2)  # [B, k] each
         b_i, b_j = b.chunk(2)  # [B] each
         margin = (p_u * (q_i - q_j)).sum(1) + b_i - b_j  # [B]

@@ -319,9 +319,9 @@ class ClosedFormModel(Recommender):
 class GradientModel(Recommender):
     """A model trained batch by batch."""
 
-    sparse_gradients: bool = False  # every parameter gets sparse gradients, or none
+    sparse_gradients: bool = False  # of few rows of each parameter, as sparse tensors
     # mu: a step adds mu w to the gradient of each parameter w, after `max_grad_norm`, as mu/2 |w|^2
-    # in the loss would; the optimiser does it while it has w at hand. 0 with sparse gradients.
+    # in the loss would; the optimiser does it while it has w at hand. It then moves all rows.
     decay: float = 0.0
 
     def prepare(self, data: Positives) -> None:

@@ -76,6 +76,23 @@ def test_decay_steps_as_a_penalty_in_the_loss_would(data: Interactions) -> None:
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_batches", [1, 3])
+def test_gradients_of_all_rows_are_the_sums_of_sparse_ones(
+    n_batches: int, data: Interactions
+) -> None:
+    descent, feed = prepared("bpr", {"n_factors": 8, "batch_size": 200, "decay": 1e-5}, data)
+    sparse = prepared("bpr", {"n_factors": 8, "batch_size": 200}, data)[0]
+    for seed in (1, 2):  # of the second nothing of the first is left
+        batches = list(feed.batches(seed=seed, epoch=1))[:n_batches]
+        sparse.model.load_state_dict(descent.model.state_dict())
+        descent.step(batches)
+        feed.model = sparse.model  # type: ignore[attr-defined]
+        sparse.step(batches)
+        feed.model = descent.model  # type: ignore[attr-defined]
+        for ours, theirs in zip(gradients(descent), gradients(sparse), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-9)
+
+
 @pytest.mark.parametrize("n_parts", [2, 3, 7, 1000])
 @pytest.mark.parametrize(("name", "config"), MEANS)
 def test_parts_of_a_batch_add_up_to_its_gradient(
