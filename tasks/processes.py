@@ -59,7 +59,10 @@ def this_process() -> Process:
 
 
 def be_known_as(what: str) -> None:
-    """Let others on this machine find this process, and what it forks, by what it works at."""
+    """Let others on this machine find this process by what it works at.
+
+    And what it forks from its main thread: other threads have names of their own.
+    """
     with suppress(OSError):  # it works all the same, and is not found
         (_PROC / "self/comm").write_text(_command(what))
 

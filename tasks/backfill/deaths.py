@@ -2,8 +2,9 @@
 
 The processes of a driver that died end with it, but not at the same moment: before the table says
 of a night that it waits, those that still work at its plan are ended. Those of this machine, that
-is, where it has a /proc, and outside of containers of their own; of others the lease alone tells,
-which outlives a driver by more than its processes do.
+is, where it has a /proc, which does not hide them (another account's, where it is mounted with
+hidepid), and outside of containers of their own; of others the lease alone tells, which outlives a
+driver by more than its processes do.
 """
 
 from dataclasses import replace
@@ -61,9 +62,11 @@ def bury(lake: Lake, plans: dict[str, list[Entry]]) -> list[str]:
 
 def _is_dead(lake: Lake, plan_id: str) -> bool:
     """Whether nobody drives a plan and nothing works at it, once what a driver left is ended."""
-    found = those_known_as(known_name(lake, plan_id))
-    # found before this look: where nobody drives the plan, they are of a driver that died
-    return not drivers(lake, plan_id) and not end(found)
+    name = known_name(lake, plan_id)
+    found = those_known_as(name)
+    # found before this look: where nobody drives the plan, they are of a driver that died. What has
+    # a name since may be of a new one: it is left to the next look.
+    return not drivers(lake, plan_id) and not end(found) and not those_known_as(name)
 
 
 def end_orphans(lake: Lake, plan_id: str) -> list[Process]:
@@ -71,7 +74,11 @@ def end_orphans(lake: Lake, plan_id: str) -> list[Process]:
 
     For whoever has its lease, and has started nothing yet: all that is there is of a dead driver.
     """
-    return end(those_known_as(known_name(lake, plan_id)))
+    name = known_name(lake, plan_id)
+    left: list[Process] = []
+    while found := [each for each in those_known_as(name) if each not in left]:
+        left += end(found)  # and again: one of them may have forked before it was ended
+    return left
 
 
 def note_deaths(lake: Lake) -> list[str]:

@@ -195,8 +195,11 @@ def work(connection: Connection, alive: Connection, shop: Shop, plan: Plan, slot
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started us decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    Thread(target=_end_with, args=(alive,), daemon=True).start()
+    # Named first: who looks for what a dead driver left finds this, or this finds the driver dead.
     be_known_as(known_name(shop.lake, plan.plan_id))
+    if alive.poll():
+        return
+    Thread(target=_end_with, args=(alive,), daemon=True).start()
     with watched_by(_Telling(connection)):
         while True:
             try:

@@ -2,6 +2,9 @@
 
 import shutil
 import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from tasks.backfill import deaths, ledger
 from tasks.backfill.apart import closes
-from tasks.backfill.deaths import known_name, note_deaths, plan_lease
+from tasks.backfill.deaths import end_orphans, known_name, note_deaths, plan_lease
 from tasks.backfill.driving import Driving, cancel, drive, driving, plans, sweep
 from tasks.backfill.forecast import forecast
 from tasks.backfill.ledger import Entry
@@ -21,6 +24,7 @@ from tasks.backfill.workers import GoneError
 from tasks.errors import BackfillError, LeaseError, UsageError
 from tasks.lake import leases
 from tasks.lake.tables import Lake
+from tasks.processes import Process, end
 from tasks.running import note_end
 from tasks.serve.publications import Publication, note
 from tests.scenarios.daily import day
@@ -213,6 +217,49 @@ def test_what_a_dead_driver_left_is_ended_before_its_nights_wait(
         assert orphan.poll() is None  # it works at another lake
         assert len(note_deaths(lake)) == 1
         assert orphan.wait(0) == -signal.SIGKILL
+
+
+def test_what_begins_while_somebody_looks_is_left_to_the_next_look(
+    shop: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that still started when it was looked for; its driver is dead at the next glance."""
+    planned = shop.plan(1, 1)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    ledger.take(lake, plan_id, day(1), "dead", 1)
+    begun: list[subprocess.Popen[str]] = []
+    with ExitStack() as stack:
+
+        def drivers(*_: object) -> list[leases.Lease]:
+            begun.append(stack.enter_context(known(known_name(lake, plan_id))))
+            return []
+
+        with monkeypatch.context() as patch:
+            patch.setattr(deaths, "drivers", drivers)
+            assert note_deaths(lake) == []
+        (worker,) = begun
+        assert worker.poll() is None  # it may be a new driver's
+        assert ledger.of_plan(lake, plan_id)[0].state == "running"
+        assert len(note_deaths(lake)) == 1
+        assert worker.wait(0) == -signal.SIGKILL
+
+
+def test_what_an_orphan_forked_before_it_was_ended_is_ended_too(
+    shop: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, ended = known_name(shop.shop.lake, "plan"), list[int]()
+    with ExitStack() as stack:
+
+        def fork_then_end(found: Sequence[Process]) -> list[Process]:
+            if not ended:
+                stack.enter_context(known(name))
+            ended.extend(each.pid for each in found)
+            return end(found)
+
+        monkeypatch.setattr(deaths, "end", fork_then_end)
+        stack.enter_context(known(name))
+        assert end_orphans(shop.shop.lake, "plan") == []
+        assert len(ended) == 2
 
 
 def test_one_that_goes_on_with_a_plan_ends_first_what_still_works_at_it(shop: History) -> None:

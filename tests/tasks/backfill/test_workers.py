@@ -82,3 +82,33 @@ def test_what_a_store_refused_is_not_taken_for_a_death() -> None:
     with pytest.raises(UnreachableError, match="does not answer"):
         worker(NightJob(day(1), "run"), seen.append)
     assert seen == ["ingest"]
+
+
+class NeverStarted:
+    """A thread whose turn does not come."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+
+def test_a_worker_whose_driver_died_as_it_named_itself_begins_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever looked before found no worker, and lets its night wait."""
+    ours, theirs = multiprocessing.Pipe()
+    alive, drivers = multiprocessing.Pipe(duplex=False)
+    begun: list[object] = []
+    monkeypatch.setattr(multiprocessing, "set_start_method", lambda *_, **__: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(workers, "Thread", NeverStarted)
+    monkeypatch.setattr(workers, "be_known_as", lambda _: drivers.close())
+    monkeypatch.setattr(workers, "_done", lambda *told: begun.append(told))
+    ours.send(NightJob(day(1), "run"))
+    ours.close()
+    shop: Any = Shop()
+    plan: Any = Plan()
+    workers.work(theirs, alive, shop, plan, 1)
+    assert begun == []
