@@ -36,6 +36,7 @@ from tasks.shop import Shop
 
 PLACES = "backfill"  # the lease that nights of all plans share
 LOOK_SECONDS = 0.5  # between two looks for somebody who asks to stop
+SWEPT_SECONDS = 5.0  # in which somebody who removes the folder of a plan is done with it
 ASKED = "somebody asked to cancel the plan"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -235,7 +236,7 @@ def driving(
     shop = with_models(shop, plan.request.models)
     sweep(shop.lake)
     run = Driving(shop, plan, board())
-    terms = leases.Terms(f"drives backfill {plan.plan_id}", wait_seconds=0)
+    terms = leases.Terms(f"drives backfill {plan.plan_id}", wait_seconds=SWEPT_SECONDS)
     with leases.leased(shop.lake, plan_lease(plan.plan_id), run.run_id, terms):
         if left := end_orphans(shop.lake, plan.plan_id):
             raise _still_works(plan, left)
@@ -345,7 +346,8 @@ def sweep(lake: Lake) -> list[str]:
             terms = leases.Terms(f"removes the folder of backfill {folder}", wait_seconds=0)
             hold = leases.leased(lake, plan_lease(folder), new_run_id(), terms)
             with suppress(LeaseError), hold:  # one that goes on with it needs the folder again
-                if not end_orphans(lake, folder):
+                # again: somebody may have gone on with it before the lease was ours
+                if _is_over(ledger.of_plan(lake, folder)) and not end_orphans(lake, folder):
                     remove(plans_folder(lake) / folder)
                     said.append(f"the folder of plan {folder}, which nobody needs, was removed")
     return said

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -329,6 +330,36 @@ def test_the_folder_of_a_cancelled_plan_goes_when_nobody_drives_it(shop: History
     (said,) = sweep(lake)
     assert plan_id in said
     assert not (plans_folder(lake) / plan_id).exists()
+
+
+def test_the_folder_of_a_plan_that_goes_on_while_it_is_swept_stays(
+    shop: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = shop.plan(1, 2)
+    write(shop, planned)
+    lake, plan_id = shop.shop.lake, planned.plan.plan_id
+    (plans_folder(lake) / plan_id).mkdir(parents=True)
+    asked = ledger.ask_to_cancel(lake, plan_id, "it was cancelled")
+
+    def then_it_goes_on(lake: Lake) -> dict[str, list[Entry]]:
+        found = deaths.look(lake)
+        ledger.ready(lake, plan_id, ledger.cancels(asked))  # and whoever did that is gone again
+        return found
+
+    monkeypatch.setattr("tasks.backfill.driving.look", then_it_goes_on)
+    assert sweep(lake) == []
+    assert (plans_folder(lake) / plan_id).exists()
+
+
+def test_one_that_goes_on_with_a_plan_waits_for_a_sweep_of_it(shop: History) -> None:
+    planned = shop.plan(1, 1)
+    lake, lease = shop.shop.lake, plan_lease(planned.plan.plan_id)
+    assert leases.take(lake, lease, "sweeper", leases.Terms("removes the folder")) == []
+    done_with_it = threading.Timer(0.5, leases.give_back, (lake, lease, "sweeper"))
+    done_with_it.start()
+    with driving(shop.shop, planned) as run:
+        assert run.is_ours()
+    done_with_it.join()
 
 
 def test_a_plan_that_nobody_drives_is_cancelled_at_once(shop: History) -> None:
