@@ -61,7 +61,8 @@ def backfill(
     """Make the nights of `first` to `last` again, or go on with the plan `plan_id`.
 
     `answered` are the cancels of it that whoever goes on with it knows of; None: all until now.
-    Raises BackfillError where nights failed; a plan that was told to stop ends as cancelled.
+    Raises BackfillError where nights failed, and what else kept nights from being made; a plan that
+    was told to stop ends as cancelled.
     """
     shop = open_shop(settings, mapping, landing, lake)
     if plan_id is not None:
@@ -123,7 +124,9 @@ def through(shop: Shop, run: Driving) -> None:
                 unchanged="the other nights go on, and what is served stays served",
                 fix="mend what is said above; the same command with --failed makes it again",
             )
-        return entry if entry.state == "done" else Cancelled(message=str(entry.reason))
+        # one that was never begun bears its reason only when the plan is left
+        told = entry.reason or run.stopped
+        return entry if entry.state == "done" else Cancelled(message=told)
 
     @task(cache_policy=NO_CACHE, persist_result=False)
     def judge() -> None:

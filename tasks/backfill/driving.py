@@ -78,7 +78,8 @@ class Driving:
         self.run_id = new_run_id()
         self.stopped: str | None = None
         self.result = Result(plan, ())  # how the plan was left, as soon as it is
-        self.is_lost = False  # another process drives the plan now
+        self.lost: LeaseError | None = None  # another process may drive the plan now
+        self.error: Exception | None = None  # the first that kept a night from being made
         self.is_over = threading.Event()
         self.telling = threading.Lock()
         self.workers = [Worker(shop, plan, n + 1) for n in range(plan.max_active)]
@@ -99,16 +100,24 @@ class Driving:
         return [each.ds for each in self.entries() if each.state == "waiting"]
 
     def night(self, ds: date, moved: Callable[[str], None] | None = None) -> Entry:
-        """Make one night as soon as a process and a place are free; returns how it stands then."""
-        worker, run_id = self.idle.get(), new_run_id()
+        """Make one night as soon as a process and a place are free; returns how it stands then.
+
+        Raises what no night failed at, as a lake that cannot be read: `judge` raises it again.
+        """
+        worker = self.idle.get()
         try:
-            with self._place(run_id, f"makes {ds} of backfill {self.plan.plan_id}"):
-                entry = self._begin(ds, run_id, worker.slot)
-                if entry is None:
-                    return self._stands(ds)
-                return self._make(worker, entry, moved)
+            return self._night(worker, ds, moved)
+        except Exception as error:
+            self.error = self.error or error
+            raise
         finally:
             self.idle.put(worker)
+
+    def _night(self, worker: Worker, ds: date, moved: Callable[[str], None] | None) -> Entry:
+        run_id = new_run_id()
+        with self._place(run_id, f"makes {ds} of backfill {self.plan.plan_id}"):
+            entry = self._begin(ds, run_id, worker.slot)
+            return self._stands(ds) if entry is None else self._make(worker, entry, moved)
 
     @contextmanager
     def _place(self, run_id: str, what: str) -> Iterator[None]:
@@ -122,7 +131,7 @@ class Driving:
             leases.give_back(self.lake, PLACES, run_id)
 
     def _begin(self, ds: date, run_id: str, slot: int) -> Entry | None:
-        if self.is_stopped() or not self.is_ours():
+        if not self.may_begin():
             return None
         entry = ledger.take(self.lake, self.plan.plan_id, ds, run_id, slot)
         if entry is not None:
@@ -135,45 +144,58 @@ class Driving:
             if also is not None:
                 also(stage)
 
+        state, known = self._made(worker, entry, moved)
+        if not self.is_ours():  # whoever drives the plan now says how it stands
+            return self._stands(entry.ds)
+        ended = ledger.end(self.lake, entry, state, **known)
+        self._tell(self.board.ended, ended, self.entries())
+        return ended
+
+    def _made(
+        self, worker: Worker, entry: Entry, moved: Callable[[str], None]
+    ) -> tuple[ledger.State, dict[str, Any]]:
+        """How a night ended, and what is known of it then."""
         try:
             made = worker(NightJob(entry.ds, entry.run_id or ""), moved)
         except GoneError as gone:
-            ended = self._gone(entry, gone)
+            if self.stopped is not None:
+                return "cancelled", {"reason": self.stopped}
+            return "failed", {"reason": died(entry.ds, gone).what}
         except Exception as error:
-            ended = ledger.end(self.lake, entry, "failed", reason=as_ours(error).what)
-        else:
-            facts = dict(vars(made))
-            untrained = "; ".join(facts.pop("untrained"))
-            ended = ledger.end(self.lake, entry, "done", reason=untrained or None, **facts)
-        self._tell(self.board.ended, ended, self.entries())
-        return ended
+            return "failed", {"reason": as_ours(error).what}
+        known = dict(vars(made))
+        return "done", {"reason": "; ".join(known.pop("untrained")) or None, **known}
 
     def _stands(self, ds: date) -> Entry:
         return next(each for each in self.entries() if each.ds == ds)
 
-    def _gone(self, entry: Entry, gone: GoneError) -> Entry:
-        if not self.is_ours():  # whoever drives the plan now ended it, and says how it stands
-            return self._stands(entry.ds)
-        if self.stopped is not None:
-            return ledger.end(self.lake, entry, "cancelled", reason=self.stopped)
-        return ledger.end(self.lake, entry, "failed", reason=died(entry.ds, gone).what)
-
     def judge(self) -> None:
-        """The last pass, in date order, over the nights that are done and not judged yet."""
-        todo = [each for each in self.entries() if each.state == "done" and each.outcome is None]
-        if not todo or self.is_stopped():
+        """The last pass, in date order, over the nights that are done and not judged yet.
+
+        Judges none, and raises why, where a night is still to be made though nothing stopped it.
+        """
+        if self.is_stopped():
             return
+        entries = self.entries()
+        if unmade := [each.ds for each in entries if each.state in ("waiting", "running")]:
+            raise self.error or _not_made(self.plan, unmade)
+        todo = [each for each in entries if each.state == "done" and each.outcome is None]
+        if todo:
+            self._judge(sorted(todo, key=lambda each: each.ds))
+
+    def _judge(self, todo: Sequence[Entry]) -> None:
         worker = self.idle.get()
         try:
             with self._place(self.run_id, f"judges backfill {self.plan.plan_id}"):
-                for entry in sorted(todo, key=lambda each: each.ds):
-                    if self.is_stopped():
+                for entry in todo:
+                    if not self.may_begin():
                         return
                     self._tell(self.board.moved, entry, "judge")
                     known = worker(JudgeJob(entry), lambda _: None)
-                    ledger.facts(self.lake, entry, **known)
+                    if self.is_ours():
+                        ledger.facts(self.lake, entry, **known)
         except GoneError as gone:
-            if not self.is_stopped():
+            if self.may_begin():
                 raise BackfillError(
                     f"releases could not be judged: {gone}",
                     where=f"plan {self.plan.plan_id}",
@@ -183,15 +205,26 @@ class Driving:
         finally:
             self.idle.put(worker)
 
+    def may_begin(self) -> bool:
+        """Whether something may be begun; looks whether the plan is still this process's."""
+        return not self.is_stopped() and self.is_ours()
+
     def is_ours(self) -> bool:
-        """Whether this process still drives the plan; else it begins and ends nothing more."""
-        if not self.is_lost:
+        """Whether this process still drives the plan; else it begins and ends no night."""
+        return self.why_lost() is None
+
+    def why_lost(self) -> LeaseError | None:
+        """Why another process may drive the plan now, which may have begun it anew; looks now.
+
+        It stays lost though its lease may have been renewed since.
+        """
+        if self.lost is None:
             try:
                 leases.ensure(self.lake, plan_lease(self.plan.plan_id), self.run_id)
             except LeaseError as error:
-                self.is_lost = True
+                self.lost = error
                 self.stop(error.what)
-        return not self.is_lost
+        return self.lost
 
     def stop(self, reason: str) -> None:
         """Begin no night any more, and end those that run."""
@@ -228,8 +261,9 @@ def driving(
     """Have the plan to oneself, its processes and its folder; left, it stands as its `result` says.
 
     An old plan goes on though it was cancelled at the times `answered` (None: those that `planned`
-    knows); a cancel that came since stops it. Raises LeaseError where another process drives it,
-    BackfillError where what a dead one left works on and cannot be ended.
+    knows); a cancel that came since stops it. Raises LeaseError where another process drives it, or
+    may have begun to meanwhile, BackfillError where what a dead one left works on and cannot be
+    ended.
     """
     plan = planned.plan
     seen = ledger.cancels(planned.entries) if answered is None else answered
@@ -269,13 +303,22 @@ def _still_works(plan: Plan, left: Sequence[Process]) -> BackfillError:
     )
 
 
+def _not_made(plan: Plan, nights: Sequence[date]) -> BackfillError:
+    return BackfillError(
+        f"nights were not made though nothing stopped the plan: {', '.join(map(str, nights))}",
+        where=f"plan {plan.plan_id} in ops.backfills",
+        unchanged="the other nights stand; none is judged before all are made",
+        fix="run the same command again: it goes on from here",
+    )
+
+
 def _leave(run: Driving) -> Result:
-    """Nothing runs any more: say so, and tidy up."""
+    """Nothing runs any more: say so, and tidy up. Raises LeaseError where the plan was lost."""
     for worker in run.workers:
         worker.close()
     reason = run.stopped
-    if not run.is_ours():
-        return Result(run.plan, tuple(run.entries()), run.stopped)
+    if (lost := run.why_lost()) is not None:
+        raise lost
 
     def left(each: Entry) -> Entry:
         if reason is None or each.state not in ("waiting", "running"):

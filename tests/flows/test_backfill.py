@@ -9,7 +9,8 @@ import pytest
 from flows.cli import main
 from flows.commands import backfills
 from tasks.backfill import ledger, workers
-from tasks.backfill.driving import cancel
+from tasks.backfill.driving import Driving, cancel
+from tasks.errors import StorageError
 from tasks.lake.tables import Lake
 from tests.flows.servers import at
 from tests.scenarios.backfills import UNCHECKED, fail_on_purpose, left_behind, unchecked_work
@@ -84,6 +85,42 @@ def test_what_the_command_and_prefect_tell(
     told = capsys.readouterr().out
     assert "2 nights of backfills with the same models" in told
     assert re.search(r"total: \d+\.\d minutes with 2 at once", told)
+
+
+def test_an_error_of_the_lake_at_a_night_is_no_success(
+    history: History,
+    prefect_api: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object) -> None:
+        raise StorageError("away for a moment", where="here", unchanged="all", fix="try again")
+
+    with at(prefect_api), monkeypatch.context() as patch:
+        patch.setattr(ledger, "take", broken)
+        assert run(history, str(day(FIRST))) == 1
+    assert "away for a moment" in capsys.readouterr().err
+    (entry,) = ledger.every(Lake(history.place.lake))
+    assert (entry.state, entry.reason) == ("cancelled", "an error stopped the plan")
+
+
+def test_prefect_is_told_why_a_night_was_not_begun(
+    history: History, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect import get_client
+    from prefect.client.schemas.sorting import TaskRunSort
+
+    def stopped(run: Driving, *_: object) -> None:
+        run.stop("stopped by SIGTERM")
+
+    monkeypatch.setattr(Driving, "_begin", stopped)
+    with at(prefect_api):
+        assert run(history, str(day(FIRST))) == 130
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs(sort=TaskRunSort.EXPECTED_START_TIME_DESC)
+    night = next(each for each in runs if each.name == f"night {day(FIRST)}")
+    assert night.state is not None
+    assert night.state.message == "stopped by SIGTERM"
 
 
 def test_an_ended_plan_with_failed_nights_ends_so_again_when_it_is_resumed(

@@ -9,20 +9,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
 
 import pytest
 
 from tasks.backfill import deaths, ledger
 from tasks.backfill.apart import closes
 from tasks.backfill.deaths import end_orphans, known_name, note_deaths, plan_lease
-from tasks.backfill.driving import Driving, cancel, drive, driving, plans, sweep
+from tasks.backfill.driving import cancel, drive, driving, plans, sweep
 from tasks.backfill.forecast import forecast
 from tasks.backfill.ledger import Entry
 from tasks.backfill.plan import Planned, plans_folder, resume, with_models
-from tasks.backfill.workers import GoneError
-from tasks.errors import BackfillError, LeaseError, UsageError
+from tasks.errors import BackfillError, UsageError
 from tasks.lake import leases
 from tasks.lake.tables import Lake
 from tasks.processes import Process, end
@@ -425,48 +422,6 @@ def test_what_stops_a_plan_after_its_last_night_stops_nothing(
     write(shop, other)
     monkeypatch.setattr("tasks.backfill.driving._has_stopped", lambda *_: all_done(shop, other))
     assert cancel(shop.shop, other.plan.plan_id).stopped is None
-
-
-class Replaced:
-    """A worker whose driver loses its lease meanwhile, and that the one that took it then ends."""
-
-    slot = 1
-
-    def __init__(self, run: Driving) -> None:
-        self.run, self.lease = run, plan_lease(run.plan.plan_id)
-
-    def lose(self) -> None:
-        leases.give_back(self.run.lake, self.lease, self.run.run_id)
-        assert leases.take(self.run.lake, self.lease, "other", leases.Terms("drives it")) == []
-
-    def __call__(self, *_: object) -> None:
-        self.lose()
-        raise GoneError("the other has ended it")
-
-
-@pytest.mark.parametrize("is_late", [False, True])
-def test_a_driver_that_another_has_replaced_says_nothing_of_its_nights(
-    shop: History, is_late: bool
-) -> None:
-    planned = shop.plan(1, 1)
-    lake, plan_id = shop.shop.lake, planned.plan.plan_id
-
-    def replaced() -> None:
-        with driving(shop.shop, planned) as run:
-            worker: Any = Replaced(run)
-            run.idle = SimpleQueue()
-            run.idle.put(worker)
-            if not is_late:
-                worker.lose()
-            run.night(day(1))
-
-    try:
-        with pytest.raises(LeaseError):
-            replaced()
-        (entry,) = ledger.of_plan(lake, plan_id)
-        assert (entry.state, entry.reason) == ("running" if is_late else "waiting", None)
-    finally:
-        leases.give_back(lake, plan_lease(plan_id), "other")
 
 
 def test_a_plan_that_does_not_stop_is_not_told_as_cancelled(shop: History) -> None:
