@@ -26,7 +26,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from expectations.catalogue import Table, catalogue
-from tasks.errors import ConflictError, NightrankError, StorageError, as_ours, on_one_line
+from tasks.errors import ConflictError, NightrankError, StorageError, on_one_line
 from tasks.lake import opened
 from tasks.lake.connection import reading
 from tasks.lake.known import Known
@@ -41,6 +41,7 @@ ATTEMPTS = 8
 _MARK = "writer"  # in the log: which writing made a version
 _LOOKED_AT = 20  # versions that others may have made meanwhile
 ABSENT = -1  # version of a table that nobody has made yet
+_ROOM = "check memory, and space and permissions under paths.lake"
 _NO_FILES = pa.table(
     {
         "path": pa.array([], pa.string()),
@@ -237,7 +238,7 @@ class Lake:
             delta = ours
         except (DeltaError, OSError) as error:
             if counter.stopped_by is not None:
-                raise counter.stopped_by from None
+                raise self._stopped(table.name, counter.stopped_by) from None
             raise self._unwritable(table.name, error) from self._cause(error)
         written = opened.keep(pinned.folder, delta)
         return TableVersion(table.name, written.version, counter.rows, counter.bytes)
@@ -323,15 +324,21 @@ class Lake:
             return told
         return refusal(error, folder.reached, str(folder))
 
+    def _stopped(self, name: str, error: Exception) -> NightrankError:
+        """What stopped the rows of a write: no words of the writer's, nor of the store's."""
+        told = error if isinstance(error, NightrankError) else told_again(error)
+        return told or self._unwritten(name, on_one_line(error) or type(error).__name__, _ROOM)
+
     def _unwritable(self, name: str, error: Exception) -> StorageError:
         refused = self._refused(name, error)
         if refused is not None and not isinstance(refused, UnclearError):
             return refused
-        words = on_one_line(error) or type(error).__name__
-        fix = "check space and permissions under paths.lake"
-        if refused is not None:
-            words = f"memory or open files ran out here, or {refused.what}"
-            fix = f"look at this machine's memory and limits; {refused.fix}"
+        if refused is None:
+            return self._unwritten(name, on_one_line(error) or type(error).__name__, _ROOM)
+        words = f"memory or open files ran out here, or {refused.what}"
+        return self._unwritten(name, words, f"look at this machine's limits; {refused.fix}")
+
+    def _unwritten(self, name: str, words: str, fix: str) -> StorageError:
         return StorageError(
             f"cannot write {name}: {words}",
             where=str(self.path(name)),
@@ -385,7 +392,7 @@ class _Counter:
     def __init__(self) -> None:
         self.rows = 0
         self.bytes = 0
-        self.stopped_by: NightrankError | None = None  # the writer would tell its words alone
+        self.stopped_by: Exception | None = None  # the writer would tell its words alone
 
     def watch(self, rows: Any, schema: pa.Schema) -> pa.RecordBatchReader:
         reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
@@ -400,5 +407,5 @@ class _Counter:
                 self.bytes += batch.nbytes
                 yield batch.select(schema.names).cast(schema)
         except Exception as error:
-            self.stopped_by = told_again(error) or as_ours(error)
+            self.stopped_by = error
             raise

@@ -1,9 +1,11 @@
 """What a store answers is not quoted, whatever it is: it may hold keys and signed addresses."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
+import pyarrow as pa
 import pytest
 from deltalake.exceptions import DeltaError
 
@@ -72,7 +74,29 @@ def test_of_a_write_that_failed_here_the_store_is_not_all_that_is_named(
     pinned = Pinned(catalogue()[NAME], lake.path(NAME), ABSENT, tables._NO_FILES)
     with pytest.raises(StorageError, match="open files ran out here, or ") as caught:
         lake.replace(pinned, {"ds": "2026-01-05"}, arrow_schema(NAME).empty_table())
-    assert "this machine's memory and limits" in caught.value.fix
+    assert "this machine's limits" in caught.value.fix
+
+
+def test_of_rows_that_ran_out_of_memory_that_is_told(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from schema.empty_table().to_batches(1)
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
+
+    def writing(_: object, rows: pa.RecordBatchReader, **__: object) -> None:
+        try:
+            rows.read_all()
+        except Exception:
+            raise DeltaError("External error: the stream failed") from None
+
+    schema = arrow_schema(NAME)
+    monkeypatch.setattr(opened, "taken", lambda *_: None)
+    monkeypatch.setattr(tables, "write_deltalake", writing)
+    pinned = Pinned(catalogue()[NAME], lake.path(NAME), ABSENT, tables._NO_FILES)
+    rows = pa.RecordBatchReader.from_batches(schema, batches())
+    with pytest.raises(StorageError, match=r"cannot write ops\.nights: Out of Memory Error"):
+        lake.replace(pinned, {"ds": "2026-01-05"}, rows)
 
 
 @pytest.mark.parametrize("text", [UNKNOWN, LOST])

@@ -11,7 +11,6 @@ from tasks.errors import (
     NightrankError,
     StorageError,
     TrainingError,
-    UnforeseenError,
 )
 from tasks.lake.tables import Lake, arrow_schema, partition_of
 from tests.scenarios.nights import barrier, start
@@ -73,7 +72,7 @@ def test_an_empty_stream_clears_a_partition(tmp_path: Path) -> None:
     ("why", "kind", "told"),
     [
         (TrainingError("no", where="bpr", unchanged="-", fix="-"), TrainingError, "no"),
-        (RuntimeError("no room to sort"), UnforeseenError, "RuntimeError: no room to sort"),
+        (RuntimeError("no room"), StorageError, "cannot write ops.nights: no room"),
     ],
 )
 def test_what_stops_the_rows_is_told_as_it_is(
