@@ -75,10 +75,10 @@ def end_orphans(lake: Lake, plan_id: str) -> list[Process]:
     For whoever has its lease, and has started nothing yet: all that is there is of a dead driver.
     """
     name = known_name(lake, plan_id)
-    left: list[Process] = []
-    while found := [each for each in those_known_as(name) if each not in left]:
-        left += end(found)  # and again: one of them may have forked before it was ended
-    return left
+    while found := those_known_as(name):  # and again: one of them may have forked before its end
+        if left := end(found):
+            return left
+    return []
 
 
 def note_deaths(lake: Lake) -> list[str]:

@@ -177,6 +177,9 @@ class Driving:
         if self.is_stopped():
             return
         entries = self.entries()
+        if ledger.cancels(entries):  # the watcher has not seen it yet
+            self.stop(ASKED)
+            return
         if unmade := [each.ds for each in entries if each.state in ("waiting", "running")]:
             raise self.error or _not_made(self.plan, unmade)
         todo = [each for each in entries if each.state == "done" and each.outcome is None]

@@ -215,7 +215,7 @@ class _Renewal:
     def __init__(self, lake: Lake, lease: Lease, renewed_at: float, terms: Terms) -> None:
         self.lake, self.lease, self.renewed_at, self.terms = lake, lease, renewed_at, terms
         self.taken_by_another = False
-        self.ours_at = -1  # the version of the table in which the lease was last seen to be ours
+        self.seen: pa.Table | None = None  # the table's files as the lease was last seen to be ours
         self.is_told = False
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"lease {lease.name}", daemon=True)
@@ -236,12 +236,12 @@ class _Renewal:
     def missed(self) -> str:
         """The same where the next renewal would find it; this looks now."""
         pinned = self.lake.pin(TABLE)
-        if pinned.version == self.ours_at:
+        if pinned.actions is self.seen:  # the same object while the log is the same
             return ""
         rows = _rows(self.lake, pinned, self.lease.name)
         if not any(_is_same(each, self.lease) for each in rows):
             return _TAKEN
-        self.ours_at = pinned.version
+        self.seen = pinned.actions
         return ""
 
     def _run(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.backfill import ledger
 from tasks.backfill.deaths import plan_lease
-from tasks.backfill.driving import Driving, driving
+from tasks.backfill.driving import ASKED, Driving, driving
 from tasks.backfill.ledger import Entry
 from tasks.backfill.night import Made
 from tasks.backfill.plan import Planned
@@ -98,6 +98,19 @@ def test_what_failed_at_no_night_is_raised_and_the_night_is_left_to_be_made(
         drive()
     entry = first_of(shop, planned)
     assert (entry.state, entry.reason) == ("cancelled", "an error stopped the plan")
+
+
+def test_nothing_is_judged_of_a_plan_whose_cancel_the_watcher_has_not_seen(
+    shop: History,
+) -> None:
+    planned = shop.plan(1, 2)
+    with driven(shop, planned, {"outcome": "swapped in"}) as run:
+        unjudged(run)
+        ledger.ask_to_cancel(run.lake, planned.plan.plan_id, "it was cancelled")
+        run.judge()
+    first = first_of(shop, planned)
+    assert (first.state, first.outcome) == ("done", None)
+    assert run.result.stopped == ASKED
 
 
 def test_no_night_is_judged_before_all_are_made(shop: History) -> None:
