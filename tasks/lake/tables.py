@@ -300,7 +300,7 @@ class Lake:
         refused = self._refused(name, error)
         if refused is not None and not isinstance(refused, UnclearError):
             return refused
-        words = on_one_line(error) or type(error).__name__
+        words = _words(error)
         if refused is not None:
             words = f"its log is not whole, or {refused.what}"
         return StorageError(
@@ -327,24 +327,29 @@ class Lake:
     def _stopped(self, name: str, error: Exception) -> NightrankError:
         """What stopped the rows of a write: no words of the writer's, nor of the store's."""
         told = error if isinstance(error, NightrankError) else told_again(error)
-        return told or self._unwritten(name, on_one_line(error) or type(error).__name__, _ROOM)
+        return told or self._unwritten(name, _words(error))
 
     def _unwritable(self, name: str, error: Exception) -> StorageError:
         refused = self._refused(name, error)
         if refused is not None and not isinstance(refused, UnclearError):
             return refused
         if refused is None:
-            return self._unwritten(name, on_one_line(error) or type(error).__name__, _ROOM)
+            return self._unwritten(name, _words(error))
         words = f"memory or open files ran out here, or {refused.what}"
         return self._unwritten(name, words, f"look at this machine's limits; {refused.fix}")
 
-    def _unwritten(self, name: str, words: str, fix: str) -> StorageError:
+    def _unwritten(self, name: str, words: str, fix: str = _ROOM) -> StorageError:
         return StorageError(
             f"cannot write {name}: {words}",
             where=str(self.path(name)),
             unchanged=f"{name} keeps its last version, and what was served stays served",
             fix=f"{fix}, then run the command again",
         )
+
+
+def _words(error: Exception) -> str:
+    """What it says, or its kind where it says nothing."""
+    return on_one_line(error) or type(error).__name__
 
 
 def scan(table: Table, files: Sequence[str]) -> str:

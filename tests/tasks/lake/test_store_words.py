@@ -18,6 +18,7 @@ from tasks.places import StorePath
 from tasks.stores import Storage
 
 NAME = "ops.nights"
+EMPTY = arrow_schema(NAME).empty_table()
 ADDRESS = "http://127.0.0.1:9"
 SECRET = "X-Amz-Signature=5ecret"
 UNKNOWN = f"Generic S3 error: 418: <Message>https://127.0.0.1/shop/part?{SECRET}</Message>"
@@ -43,6 +44,16 @@ def told(error: Exception) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def write(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, by: Callable[..., Any], rows: Any = EMPTY
+) -> None:
+    """Write a table that is not there yet, by that in place of delta-rs."""
+    monkeypatch.setattr(opened, "taken", lambda *_: None)
+    monkeypatch.setattr(tables, "write_deltalake", by)
+    pinned = Pinned(catalogue()[NAME], lake.path(NAME), ABSENT, tables._NO_FILES)
+    lake.replace(pinned, {"ds": "2026-01-05"}, rows)
+
+
 @pytest.mark.parametrize("text", [UNKNOWN, LOST])
 def test_of_an_opening_the_lake_tells_the_table_and_what_mends_it(
     text: str, lake: Lake, monkeypatch: pytest.MonkeyPatch
@@ -58,22 +69,16 @@ def test_of_an_opening_the_lake_tells_the_table_and_what_mends_it(
 def test_of_a_write_the_lake_tells_that_the_store_failed(
     text: str, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened, "taken", lambda *_: None)
-    monkeypatch.setattr(tables, "write_deltalake", answering(text))
-    pinned = Pinned(catalogue()[NAME], lake.path(NAME), ABSENT, tables._NO_FILES)
     with pytest.raises(StorageError, match=f"{ADDRESS} failed") as caught:
-        lake.replace(pinned, {"ds": "2026-01-05"}, arrow_schema(NAME).empty_table())
+        write(lake, monkeypatch, answering(text))
     assert SECRET not in told(caught.value)
 
 
 def test_of_a_write_that_failed_here_the_store_is_not_all_that_is_named(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened, "taken", lambda *_: None)
-    monkeypatch.setattr(tables, "write_deltalake", answering("Too many open files (os error 24)"))
-    pinned = Pinned(catalogue()[NAME], lake.path(NAME), ABSENT, tables._NO_FILES)
     with pytest.raises(StorageError, match="open files ran out here, or ") as caught:
-        lake.replace(pinned, {"ds": "2026-01-05"}, arrow_schema(NAME).empty_table())
+        write(lake, monkeypatch, answering("Too many open files (os error 24)"))
     assert "this machine's limits" in caught.value.fix
 
 
@@ -81,7 +86,7 @@ def test_of_rows_that_ran_out_of_memory_that_is_told(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def batches() -> Iterator[pa.RecordBatch]:
-        yield from schema.empty_table().to_batches(1)
+        yield from EMPTY.to_batches(1)
         raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
 
     def writing(_: object, rows: pa.RecordBatchReader, **__: object) -> None:
@@ -90,13 +95,9 @@ def test_of_rows_that_ran_out_of_memory_that_is_told(
         except Exception:
             raise DeltaError("External error: the stream failed") from None
 
-    schema = arrow_schema(NAME)
-    monkeypatch.setattr(opened, "taken", lambda *_: None)
-    monkeypatch.setattr(tables, "write_deltalake", writing)
-    pinned = Pinned(catalogue()[NAME], lake.path(NAME), ABSENT, tables._NO_FILES)
-    rows = pa.RecordBatchReader.from_batches(schema, batches())
+    rows = pa.RecordBatchReader.from_batches(EMPTY.schema, batches())
     with pytest.raises(StorageError, match=r"cannot write ops\.nights: Out of Memory Error"):
-        lake.replace(pinned, {"ds": "2026-01-05"}, rows)
+        write(lake, monkeypatch, writing, rows)
 
 
 @pytest.mark.parametrize("text", [UNKNOWN, LOST])
